@@ -1,0 +1,59 @@
+# privet: `make demo` and `make test` do everything on a fresh machine with python3 and make.
+# The environment lives in .venv; it is made on first use and reused until
+# pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "privet needs Python 3.11 or newer; set one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "==> creating the environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "could not create $(VENV): on Debian and Ubuntu, install python3-venv"; exit 1; }
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing privet with torch and plots into $(VENV) (a few minutes the first time)"
+	@$(PIP) --editable '.[train,report]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing privet with its test tools into $(VENV) (a few minutes the first time)"
+	@$(PIP) --editable '.[train,report,dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run  ## the guided tour: both stories in three minutes, report in demo/
+	@$(BIN)/privet demo --out demo
+
+test: $(VENV)/.dev  ## every test, the slow ones too
+	@echo "==> running all tests"
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint, format check, strict types, import directions, fast tests
+	@echo "==> ruff: lint and format"
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff format --check src tests benchmarks
+	@echo "==> mypy: strict types"
+	@$(BIN)/mypy
+	@echo "==> import-linter: the layers"
+	@$(BIN)/lint-imports --no-cache
+	@echo "==> fast tests"
+	@$(BIN)/python -m pytest -m "not slow" -q
+
+format: $(VENV)/.dev  ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix src tests benchmarks
+	@$(BIN)/ruff format src tests benchmarks
+
+bench: $(VENV)/.dev  ## side-by-side timings, a few minutes each
+	@for script in benchmarks/*.py; do echo "==> $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment and the demo's output
+	rm -rf $(VENV) demo
