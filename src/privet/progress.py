@@ -4,7 +4,7 @@ Library code wraps its loops in `track`; by default nobody watches and the loop 
 The command line installs a watcher that draws Rich progress bars on stderr.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ def track(items: Iterable[T], what: str, *, total: int | None = None) -> Iterato
     watcher = _watcher.get()
     if watcher is None:
         return iter(items)
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     return watcher(items, what, total)
 

@@ -1,0 +1,72 @@
+"""The command line: one file a command group, imported when its command runs.
+
+Progress and messages go to stderr; a command's answer, and nothing else, goes to stdout. Exit
+status: 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import privet
+from privet.errors import PrivetError
+
+HELP = """Prune deep networks. Keep people private.
+
+Start with `privet demo`. Data sets are kept in the folder PRIVET_DATA (default: the user's
+cache folder). Every command takes --help.
+"""
+
+
+def build() -> App:
+    """Return the command line, none of its commands imported yet."""
+    app = App(name="privet", help=HELP, version=privet.__version__, help_format="markdown")
+    app.command("privet.cli.demo:demo")
+    data = App(name="data", help="List and fetch data sets.")
+    data.command("privet.cli.data:list_", name="list")
+    data.command("privet.cli.data:fetch")
+    app.command(data)
+    app.command("privet.cli.prune:prune")
+    app.command("privet.cli.prune:audit")
+    app.command("privet.cli.prune:report")
+    protect = App(name="protect", help="Build, check and apply protection bundles.")
+    protect.command("privet.cli.protect:build")
+    protect.command("privet.cli.protect:apply")
+    protect.command("privet.cli.protect:check")
+    app.command(protect)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit status; expected errors become one line on stderr."""
+    # Networks this small train fastest on one thread, and shadow models run one a process.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        status = build()(list(arguments), exit_on_error=False, print_error=False)
+    except (PrivetError, CycloptsError) as error:
+        return _fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "privet":
+            raise
+        return _fail(
+            f"this command needs the package {error.name!r}: pip install 'privet[train,report]'", 2
+        )
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command takes up finished stages again", 130)
+    except BrokenPipeError:
+        # The reader of our stdout (head, less) has gone: stop quietly, flush nothing more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"privet: {' '.join(message.split())}", file=sys.stderr)
+    return status

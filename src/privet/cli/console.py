@@ -1,0 +1,65 @@
+"""What commands share: progress bars on stderr, answers on stdout."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from privet.progress import watching
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Draw the progress of everything inside the block on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
+    )
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        def watch(items: Iterable[Any], what: str, total: int | None) -> Iterator[Any]:
+            task = bars.add_task(what, total=total)
+            try:
+                for item in items:
+                    yield item
+                    bars.advance(task)
+            finally:
+                bars.remove_task(task)
+
+        with watching(watch):
+            yield
+
+
+def answer(document: Mapping[str, Any], *renderables: RenderableType, as_json: bool) -> None:
+    """Print a command's answer: one JSON object, or tables for people."""
+    if as_json:
+        json.dump(document, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+    console = Console()
+    for renderable in renderables:
+        console.print(renderable)

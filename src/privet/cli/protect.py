@@ -1,0 +1,143 @@
+"""`privet protect`: build bundles, check one, and protect a person's own file with it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from privet.cli.console import answer, progress
+from privet.errors import OptionError
+
+Json = Annotated[bool, Parameter(negative="")]
+
+
+def build(
+    data: str,
+    *,
+    out: Path,
+    kind: Literal["attribute", "membership"] | None = None,
+    hidden: int | None = None,
+    speedups: str | None = None,
+    attacker_hidden: int | None = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Train a defense model on DATA, prune it to tiers, and write one bundle a tier.
+
+    Attribute protection keeps a private attribute (DATA's labels) from being guessed from a
+    person's ratings in [0, 1]. Membership protection keeps a classifier's confidences from
+    giving its training data away. Every tier is attacked and held against the paper's
+    Definitions 1-3. A build that was interrupted resumes when the same command is repeated.
+
+    Parameters
+    ----------
+    data
+        A data set from `privet data list`, or a CSV, TSV or NPZ file.
+    out
+        The folder for bundles, protect.json and finished stages.
+    kind
+        attribute or membership; a listed data set knows which, a file is attribute.
+    hidden
+        Hidden units of the attribute defense model before pruning; 4000 unless given.
+    speedups
+        One tier each, separated by commas, e.g. 50,100,200.
+    attacker_hidden
+        Hidden units of the attack model that judges attribute protection; 4000 unless given.
+    seed
+        Fixes splits, weights and the order of the data.
+    json
+        Print the result as one JSON object.
+    """
+    from privet.jobs.protect import build_protection
+    from privet.report.terminal import protect_table
+
+    with progress():
+        result = build_protection(
+            data,
+            kind=kind,
+            hidden=hidden,
+            speedups=None if speedups is None else _speedups(speedups),
+            attacker_hidden=attacker_hidden,
+            seed=seed,
+            out=out,
+        )
+    answer(result, protect_table(result), f"Next: privet report {out}", as_json=json)
+
+
+def apply(
+    file: Path,
+    *,
+    bundle: Path,
+    budget: float,
+    out: Path,
+    key: Path | None = None,
+    changes: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Protect the records in FILE with a bundle, on this machine, without torch or network.
+
+    The same record always gets the same answer under the same key; asking again reveals nothing
+    new. The output has the input's format.
+
+    Parameters
+    ----------
+    file
+        Records to protect: `app:score` text, CSV, TSV or NPZ.
+    bundle
+        A bundle made by `privet protect build`.
+    budget
+        Expected change allowed: entries of a record (attribute) or L1 distance (membership).
+    out
+        The protected file; replaced only when all records are done.
+    key
+        The secret key, made on first use; by default one for this user.
+    changes
+        Write what changed, record by record, as JSON.
+    json
+        Print the summary as one JSON object.
+    """
+    from privet.device import load_bundle, load_or_create_key, protect_file
+
+    protection = load_bundle(bundle)
+    secret = load_or_create_key(key or default_key())
+    with progress():
+        summary = protect_file(
+            file, protection, budget=budget, key=secret, out=out, changes=changes
+        )
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
+    answer(summary, *lines, f"wrote {out}", as_json=json)
+
+
+def check(bundle: Path, *, json: Json = False) -> int:
+    """Verify a bundle and print its card; exit status 1 if it missed Definitions 1-3.
+
+    Parameters
+    ----------
+    bundle
+        A bundle made by `privet protect build`.
+    json
+        Print the card as one JSON object.
+    """
+    from privet.device import load_bundle
+
+    card = load_bundle(bundle).card
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in card.items()]
+    answer(card, "the bundle is whole and well-formed", *lines, as_json=json)
+    return 0
+
+
+def default_key() -> Path:
+    """Return where this user's secret key lives unless told otherwise."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("PRIVET_KEY", user_data_path("privet") / "key"))
+
+
+def _speedups(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(
+            f"--speedups takes numbers separated by commas, e.g. 50,100; got {text!r}"
+        ) from None

@@ -1,0 +1,188 @@
+"""A user's own tables: CSV, TSV and NPZ files."""
+
+import csv
+import logging
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privet.data.table import Indices, Table
+from privet.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def load_csv(path: Path) -> Table:
+    """Read a table of numbers with one label column.
+
+    The label column is the one named ``label``, or the last. A first line that names it, or that
+    holds no number, is a header. Labels are names or integers, numbered from 0 in sorted order.
+    Cells are separated by tabs in a ``.tsv``, else by commas, or by semicolons in a file whose
+    first line has no comma.
+
+    Raises
+    ------
+    DataError
+        Naming line and column, when a cell is not a finite number, or a line is short.
+    """
+    first = _first_line(path)
+    tabs = path.suffix.lower() == ".tsv"
+    delimiter = "\t" if tabs else ";" if ";" in first and "," not in first else ","
+    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    if len(cells) < 2:
+        raise DataError(f"{path}, line 1: one column only; expected features and a label")
+    lowered = [cell.lower() for cell in cells]
+    header = "label" in lowered or not any(map(_is_number, cells))
+    label = lowered.index("label") if "label" in lowered else len(cells) - 1
+    features = [column for column in range(len(cells)) if column != label]
+    labels = [
+        _label(row, label, columns=len(cells), where=f"{path}, line {line}")
+        for line, row in _rows(path, delimiter, header=header)
+    ]
+    if not labels:
+        raise DataError(f"{path} has a header and no rows")
+    try:
+        with np.errstate(over="ignore"):
+            inputs = np.loadtxt(
+                path,
+                dtype=np.float32,
+                delimiter=delimiter,
+                usecols=features,
+                skiprows=int(header),
+                comments=None,
+                quotechar='"',
+                encoding="utf-8-sig",
+                ndmin=2,
+            )
+        sound = bool(np.isfinite(inputs).all())
+    except ValueError:
+        sound = False
+    if not sound:
+        _refuse_cell(path, delimiter, header=header, features=features)
+    numbers, classes = _number_labels(np.array(labels), str(path))
+    names = tuple(cells[column] for column in features) if header else None
+    return Table(inputs, numbers, classes=classes, name=path.stem, feature_names=names)
+
+
+def load_npz(path: Path) -> Table:
+    """Read arrays ``inputs`` and ``labels`` (or ``X`` and ``y``) from an NPZ file.
+
+    Inputs are numbers of shape (n, features), or images of shape (n, 3, height, width): bytes,
+    or floats in [0, 1]. Labels are numbered from 0 in sorted order. Pickled objects are refused.
+    """
+    try:
+        # Opened here, since np.load leaves the file open when it is not an archive.
+        with path.open("rb") as content:
+            arrays = np.load(content, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array, not an NPZ file")
+            names = next(
+                (pair for pair in (("inputs", "labels"), ("X", "y")) if set(pair) <= set(arrays)),
+                None,
+            )
+            if names is None:
+                raise DataError(
+                    f"{path} must hold arrays inputs and labels, or X and y; it holds "
+                    f"{', '.join(arrays) or 'nothing'}"
+                )
+            inputs, labels = arrays[names[0]], arrays[names[1]]
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not a sound NPZ file: {error}") from None
+    if inputs.dtype.kind not in "buif":
+        raise DataError(f"{path}: {names[0]} must be numbers; got {inputs.dtype}")
+    if labels.ndim != 1:
+        raise DataError(f"{path}: {names[1]} must have one dimension; got shape {labels.shape}")
+    scale = np.float32(255 if inputs.ndim == 4 and inputs.dtype == np.uint8 else 1)
+    numbers, classes = _number_labels(labels, str(path))
+    return Table(inputs.astype(np.float32) / scale, numbers, classes=classes, name=path.stem)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            first = lines.readline().rstrip("\r\n")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not text in UTF-8") from None
+    if not first.strip():
+        raise DataError(f"{path} is empty, or its first line is")
+    return first
+
+
+def _rows(path: Path, delimiter: str, *, header: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of every line that is not blank, after the header."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, delimiter=delimiter)
+            if header:
+                next(reader)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not text in UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _label(row: list[str], column: int, *, columns: int, where: str) -> str:
+    if len(row) != columns:
+        raise DataError(f"{where}: {len(row)} columns; line 1 has {columns}")
+    label = row[column].strip()
+    if not label:
+        raise DataError(f"{where}: the label is empty")
+    return label
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_cell(path: Path, delimiter: str, *, header: bool, features: list[int]) -> NoReturn:
+    """Find the first cell at fault, slowly, and raise the `DataError` that names it."""
+    largest = float(np.finfo(np.float32).max)
+    for line, row in _rows(path, delimiter, header=header):
+        for column in features:
+            cell = row[column]
+            if not _is_number(cell) or not abs(float(cell)) <= largest:
+                raise DataError(
+                    f"{path}, line {line}, column {column + 1}: {cell!r} is not a finite number; "
+                    "features must be numbers, only the label may be a name"
+                )
+    raise DataError(f"{path} is not a table of numbers with a label column")
+
+
+def _number_labels(labels: NDArray[Any], where: str) -> tuple[Indices, int]:
+    """Give labels numbers from 0 in sorted order, integers by value; refuse fractions."""
+    if labels.dtype.kind in "US":
+        with suppress(ValueError):
+            labels = labels.astype(np.float64)
+    if labels.dtype.kind == "f":
+        fractions = np.flatnonzero(~np.isfinite(labels) | (labels != np.floor(labels)))
+        if fractions.size:
+            raise DataError(
+                f"{where}: row {fractions[0]} has label {labels[fractions[0]]}; labels must be "
+                "integers or names (is the label column the last, or named 'label'?)"
+            )
+    elif labels.dtype.kind not in "buiUS":
+        raise DataError(f"{where}: labels must be integers or names; got {labels.dtype}")
+    found, numbers = np.unique(labels, return_inverse=True)
+    if found.size < 2:
+        raise DataError(f"{where}: all labels are {found[0] if found.size else 'missing'}")
+    if found.dtype.kind in "US" or not np.array_equal(found, np.arange(found.size)):
+        shown = ", ".join(str(name) for name in chain(found[:5], ["..."] if found.size > 5 else []))
+        logger.info("%s: classes 0..%d are the labels %s", where, found.size - 1, shown)
+    return numbers.astype(np.int64), int(found.size)

@@ -1,0 +1,185 @@
+"""Algorithm 1, phase II: which candidate to release, decided once and for all.
+
+`least_divergence` solves SP-ASPP equation (6) in closed form; `uniform` is the one-time
+randomness that keeps repeated questions about the same record from averaging the noise away.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from privet.device.matrices import BLOCK, Records, as_rows, one_for_each, take
+from privet.device.network import Array, Float64, Ints
+from privet.errors import DataError, OptionError
+
+KEY_BYTES = 32
+NEGLIGIBLE = 1e-30  # a prior this small counts as zero: the root would drown in rounding
+_DOMAIN = b"privet one-time randomness 1\n"
+
+
+def least_divergence(prior: ArrayLike, costs: ArrayLike, budget: ArrayLike) -> Float64:
+    """Choose probabilities over the candidates, closest to ``prior``, that keep to the budget.
+
+    Minimizes KL(prior || psi) subject to ``sum(psi * costs) <= budget`` and ``sum(psi) = 1``, for
+    each record. Where the prior itself is within budget it is the answer. Elsewhere the KKT
+    conditions give ``psi = p / (1 + mu (c - budget))`` with the one mu > 0 at which the expected
+    cost equals the budget. We solve for ``s = 1 - mu (budget - min c)`` in [0, 1] instead, in which
+    the pole sits at 0 and nothing cancels, and return the side of the root that is within budget.
+
+    A target of prior 0 adds nothing to the divergence and gets probability 0, with one
+    exception: where even s = 0 leaves mass over, all that is left goes to the cheapest target.
+
+    Parameters
+    ----------
+    prior
+        Shape (targets,): the label distribution that an attacker shall see; sums to 1.
+    costs
+        Shape (n, targets), finite, not negative.
+    budget
+        One number, or one a record: the largest expected cost.
+
+    Returns
+    -------
+    Shape (n, targets), float64; rows sum to 1.
+
+    Raises
+    ------
+    OptionError
+        When the cheapest candidate of some record does not cost less than its budget; the message
+        names the first such record and its least budget.
+    """
+    c = np.asarray(costs, dtype=np.float64)
+    p = check_prior(prior, c.shape[-1])
+    if c.ndim != 2 or not (np.isfinite(c) & (c >= 0)).all():
+        raise DataError(f"costs must be a finite, non-negative matrix; got shape {c.shape}")
+    beta = one_for_each(budget, len(c), "budget")[:, None]
+    psi = np.tile(p, (len(c), 1))
+    binding = c @ p > beta[:, 0]
+    if not binding.any():
+        return psi
+    cheapest = c.min(axis=1, keepdims=True)
+    impossible = np.flatnonzero(binding & (cheapest >= beta)[:, 0])
+    if impossible.size:
+        row = int(impossible[0])
+        raise OptionError(
+            f"record {row} cannot keep to a budget of {beta[row, 0]:g}: "
+            f"its least budget is any number above {cheapest[row, 0]:g}"
+        )
+    psi[binding] = _solve(p, (c - cheapest)[binding], (beta - cheapest)[binding])
+    return psi
+
+
+def _solve(p: Float64, extra: Float64, room: Float64) -> Float64:
+    """Solve rows whose budget binds, given costs and budget above the cheapest candidate."""
+    used = p > NEGLIGIBLE
+
+    def shares(s: Float64) -> Float64:
+        # Never 0 / 0: used candidates of zero extra cost keep s > 0 through the bisection's upper
+        # end, and unused ones are left out.
+        return np.where(used, p * room / np.where(used, extra + s * (room - extra), 1.0), 0.0)
+
+    low, high = np.zeros_like(room), np.ones_like(room)
+    # Halving [0, 1] first finds the root's exponent, then its 53 bits.
+    for _ in range(110):
+        middle = 0.5 * (low + high)
+        over = (shares(middle) * (extra - room)).sum(axis=1, keepdims=True) > 0
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    psi = shares(low)
+    left = np.maximum(0.0, 1.0 - psi.sum(axis=1))
+    psi[np.arange(len(psi)), extra.argmin(axis=1)] += left
+    return np.asarray(psi / psi.sum(axis=1, keepdims=True))
+
+
+def check_prior(prior: ArrayLike, targets: int) -> Float64:
+    """Return ``prior`` as float64 that sums to exactly 1; `DataError` if it is no distribution."""
+    p = np.asarray(prior, dtype=np.float64)
+    if p.shape != (targets,):
+        raise DataError(f"prior must have shape ({targets},); got {p.shape}")
+    if not ((p >= 0).all() and abs(p.sum() - 1) <= 1e-5):
+        raise DataError(f"prior must be probabilities that sum to 1; it sums to {p.sum():g}")
+    return np.asarray(p / p.sum())
+
+
+def choose(psi: Float64, u: Float64) -> Ints:
+    """Return one column a row by inverse distribution function; never one of probability 0.
+
+    ``psi`` has shape (n, targets), ``u`` shape (n,) with values in [0, 1).
+    """
+    ends = psi.cumsum(axis=1)
+    return np.asarray((ends > u[:, None] * ends[:, -1:]).argmax(axis=1))
+
+
+def load_or_create_key(path: Path | str) -> bytes:
+    """Return the secret key at ``path``, after creating it from the system's randomness if need be.
+
+    A new key is 32 bytes in a file that only its owner can read. Keep it secret and keep it:
+    whoever has it can tell noise from data, and a new key gives new noise for the same data.
+
+    Raises
+    ------
+    OptionError
+        When the file has the wrong size, or other users may read it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return _load_key(path)
+    key = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(handle, "wb") as file:
+        file.write(key)
+    return key
+
+
+def _load_key(path: Path) -> bytes:
+    """Read an existing key; see `load_or_create_key`."""
+    if path.is_dir():
+        raise OptionError(f"key {path} is a folder; name a file")
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise OptionError(f"key {path} can be read by other users; run: chmod 600 {path}")
+    with path.open("rb") as file:
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise OptionError(f"key {path} is not {KEY_BYTES} bytes long; name another file")
+    return key
+
+
+def uniform(key: bytes, records: Records) -> Float64:
+    """Return one number in [0, 1) a record: the same for the same record and key, for ever.
+
+    HMAC-SHA256 under ``key`` of the record's non-zero entries, as little-endian uint32 indices
+    followed by little-endian float32 values; its first 53 bits over 2**53. So dense and sparse
+    forms, every float width, and 0.0 and -0.0 agree.
+
+    Parameters
+    ----------
+    key
+        32 secret bytes.
+    records
+        Shape (n, features), dense or SciPy sparse.
+
+    Returns
+    -------
+    Shape (n,), float64.
+    """
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise OptionError(f"key must be {KEY_BYTES} bytes, e.g. from load_or_create_key")
+    rows = as_rows(records, records.shape[-1])
+    numbers = []
+    for start in range(0, rows.shape[0], BLOCK):
+        block = take(rows, slice(start, start + BLOCK)).astype("<f4")
+        numbers += [_number(key, record) for record in block]
+    return np.array(numbers)
+
+
+def _number(key: bytes, record: Array) -> float:
+    present = np.flatnonzero(record)
+    message = _DOMAIN + present.astype("<u4").tobytes() + record[present].tobytes()
+    digest = hmac.new(key, message, hashlib.sha256).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2.0**53

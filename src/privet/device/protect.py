@@ -1,0 +1,295 @@
+"""A bundle in memory, and both phases of either algorithm in one call: `Bundle.protect`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from privet.device import attribute, membership
+from privet.device.matrices import Records, as_rows, one_for_each, take
+from privet.device.mechanism import check_prior, choose, least_divergence, uniform
+from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
+from privet.errors import DataError, OptionError
+
+MAX_STEPS = {"attribute": 100, "membership": 299}
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Protected records, and what the protection cost.
+
+    Parameters
+    ----------
+    records
+        Attribute: the perturbed ratings, of the type and dtype given. Membership: confidence
+        vectors in float64, since float32 could round the label's lead away.
+    cost
+        Shape (n,). Attribute: changed entries. Membership: L1 distance from the true confidences.
+    target
+        Shape (n,). Attribute: the class that the changes aim at. Membership: the predicted class,
+        which never changes.
+    expected_cost
+        Shape (n,): mean cost over the random choice, at most the budget.
+    reached
+        Shape (n,). Attribute: whether the defense model says the target of the released record.
+        Membership: whether noise that flips the defense model was found, added or not.
+    """
+
+    records: Records
+    cost: NDArray[Any]
+    target: Ints
+    expected_cost: Float64
+    reached: Bools
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the search runs on the device.
+
+    Parameters
+    ----------
+    max_steps
+        Most steps a search takes: 100 a (record, target) pair by default in attribute bundles, 299
+        a round in membership bundles.
+    margins
+        Attribute bundles: (budget, margin) points in ascending order of budget; the margin of
+        `attribute.search` is read off the line through them. None: margin 0.
+
+    Raises
+    ------
+    OptionError
+        On numbers of the wrong kind or out of range.
+    """
+
+    max_steps: int | None = None
+    margins: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        steps = self.max_steps
+        if steps is not None and (type(steps) is not int or not 1 <= steps <= 100_000):
+            raise OptionError(f"max_steps must be in 1..100000; got {self.max_steps!r}")
+        if any(len(p) != 2 or not all(_is_amount(x) for x in p) for p in self.margins):
+            raise OptionError(f"margins must be (budget, margin) pairs; got {self.margins!r}")
+        budgets = [budget for budget, _ in self.margins]
+        if sorted(set(budgets)) != budgets:
+            raise OptionError(f"margins must ascend by budget; got budgets {budgets}")
+
+    def margin(self, budget: ArrayLike) -> Float64:
+        """Return the margin to search with at ``budget``, in its shape."""
+        budget = np.asarray(budget, dtype=np.float64)
+        if not self.margins:
+            return np.zeros_like(budget)
+        budgets, margins = zip(*self.margins, strict=True)
+        return np.asarray(np.interp(budget, budgets, margins))
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A defense model, its settings, and its card.
+
+    Parameters
+    ----------
+    kind
+        ``"attribute"`` (Algorithm 1, ratings) or ``"membership"`` (Algorithm 2, confidences).
+    network
+        Attribute: one output a class. Membership: one output, from ascending confidences.
+    prior
+        Attribute: shape (classes,), the label distribution to show to attackers, usually class
+        frequencies in the training set; None gives every class the same. Membership: None.
+    settings
+        How to search.
+    feature_names, class_names
+        What to call features and classes in reports; None: by number.
+    card
+        Whatever the maker states about the bundle, as JSON: MACs, accuracy, definitions checked,
+        findings of the release audit. Nothing here changes what the bundle does.
+    digest
+        SHA-256 of a bundle file's content, set by `privet.device.bundle.read_bundle`.
+
+    Raises
+    ------
+    DataError
+        When the parts do not fit together.
+    """
+
+    kind: Literal["attribute", "membership"]
+    network: Network
+    prior: ArrayLike | None = None
+    settings: Settings = field(default_factory=Settings)
+    feature_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        inputs, outputs = self.network.sizes[0], self.network.sizes[-1]
+        if self.kind not in MAX_STEPS:
+            raise DataError(f"kind must be one of {', '.join(MAX_STEPS)}; got {self.kind!r}")
+        ratings = self.kind == "attribute"
+        if (outputs == 1) == ratings or (not ratings and inputs < 2):
+            raise DataError(f"no {self.kind} bundle can have layer sizes {self.network.sizes}")
+        if ratings:
+            even = np.full(outputs, 1 / outputs)
+            prior = check_prior(even if self.prior is None else self.prior, outputs)
+            object.__setattr__(self, "prior", prior)
+        elif self.prior is not None:
+            raise DataError("a membership bundle has no prior")
+        _check_names("feature_names", self.feature_names, inputs)
+        _check_names("class_names", self.class_names, outputs if ratings else inputs)
+
+    @property
+    def features(self) -> int:
+        """Entries of a record: ratings, or confidences."""
+        return self.network.sizes[0]
+
+    def protect(
+        self,
+        records: Records,
+        *,
+        budget: ArrayLike,
+        key: bytes,
+        logits: bool = False,
+        identity: Records | None = None,
+    ) -> Release:
+        """Protect records; the same record and key always give the same answer.
+
+        Parameters
+        ----------
+        records
+            Shape (n, features). Attribute: values in [0, 1], dense or SciPy sparse. Membership:
+            confidence vectors, or logits if ``logits`` is true.
+        budget
+            Largest expected cost, one number or one a record. Attribute: changed entries, above
+            0. Membership: L1 distance between confidence vectors.
+        key
+            32 secret bytes, e.g. from `privet.device.load_or_create_key`.
+        identity
+            Membership only: see `protect_confidences`.
+
+        Raises
+        ------
+        DataError
+            On records of the wrong shape or range.
+        OptionError
+            On a budget or key that makes no sense.
+        """
+        steps = self.settings.max_steps or MAX_STEPS[self.kind]
+        if self.kind == "membership":
+            return protect_confidences(
+                self.network,
+                records,
+                budget=budget,
+                key=key,
+                max_steps=steps,
+                logits=logits,
+                identity=identity,
+            )
+        if logits or identity is not None:
+            raise OptionError("logits and identity are for membership bundles only")
+        return protect_ratings(
+            self.network,
+            records,
+            prior=np.asarray(self.prior),
+            budget=budget,
+            key=key,
+            max_steps=steps,
+            margin=self.settings.margin(budget),
+        )
+
+    def posterior(self, records: Records) -> Float64:
+        """Return what the defense model believes about some records.
+
+        Attribute: shape (n, classes), class probabilities. Membership: shape (n,), the probability
+        that each confidence vector is a training member's.
+        """
+        rows = take(as_rows(records, self.features), slice(None))
+        if self.kind == "attribute":
+            return softmax(self.network.logits(rows))
+        confidences = np.sort(softmax(membership.log_confidences(rows)), axis=1)
+        return sigmoid(self.network.logits(confidences)[:, 0])
+
+
+def _is_amount(value: object) -> bool:
+    """Tell whether ``value`` is a finite number, not negative and not a bool."""
+    return type(value) in (int, float) and 0 <= float(str(value)) < np.inf
+
+
+def _check_names(what: str, names: tuple[str, ...] | None, count: int) -> None:
+    """Refuse names that are not ``count`` strings."""
+    if names is not None and (len(names) != count or not all(type(n) is str for n in names)):
+        raise DataError(f"{what} must be {count} strings; got {len(names)} entries")
+
+
+def protect_ratings(
+    network: Network,
+    records: Records,
+    *,
+    prior: ArrayLike,
+    budget: ArrayLike,
+    key: bytes,
+    max_steps: int = 100,
+    margin: ArrayLike = 0.0,
+) -> Release:
+    """Run Algorithm 1: hide the attribute that ``network`` guesses from ratings.
+
+    Parameters are those of `attribute.search`, `mechanism.least_divergence` and
+    `mechanism.uniform`.
+    """
+    n = as_rows(records, network.sizes[0]).shape[0]
+    limit = one_for_each(budget, n, "budget")
+    if not (limit > 0).all():
+        raise OptionError(f"budget must be above 0, the least budget; got {limit.min():g}")
+    found = attribute.search(network, records, max_steps=max_steps, margin=margin)
+    psi = least_divergence(prior, found.cost, limit)
+    choice = choose(psi, uniform(key, records))
+    rows = np.arange(n)
+    return Release(
+        records=found.apply(records, choice),
+        cost=found.cost[rows, choice],
+        target=found.targets[choice],
+        expected_cost=(psi * found.cost).sum(axis=1),
+        reached=found.reached[rows, choice],
+    )
+
+
+def protect_confidences(
+    network: Network,
+    records: Array,
+    *,
+    budget: ArrayLike,
+    key: bytes,
+    max_steps: int = 299,
+    logits: bool = False,
+    identity: Records | None = None,
+) -> Release:
+    """Run Algorithm 2: hide from confidence vectors who was a member of the training set.
+
+    Parameters
+    ----------
+    network, budget, max_steps
+        See `membership.find_noise` and `membership.release_probability`.
+    records
+        Shape (n, k): confidences, or logits if ``logits`` is true.
+    key
+        32 secret bytes for the one-time randomness.
+    identity
+        Shape (n, anything): what tells one query from another, such as the classifier's inputs.
+        By default the log-confidences to two decimals, so that a classifier whose last digits
+        vary from batch to batch still gets one answer for one input.
+    """
+    rows = as_rows(records, network.sizes[0])
+    z = rows if logits else membership.log_confidences(rows)
+    noise = membership.find_noise(network, z, max_steps=max_steps)
+    probability = membership.release_probability(noise, budget)
+    if identity is None:
+        identity = np.round(np.log(np.maximum(noise.before, 1e-12)), 2)
+    added = uniform(key, identity) < probability
+    return Release(
+        records=np.where(added[:, None], noise.after, noise.before),
+        cost=np.where(added, noise.distance, 0.0),
+        target=noise.label,
+        expected_cost=probability * noise.distance,
+        reached=noise.found,
+    )

@@ -1,0 +1,252 @@
+"""The one training loop: every network of privet is fitted here.
+
+A `Setup` says what to train on and how; a *defense* is a function from setup to setup. `epochs`
+trains for as long as its caller keeps asking, `fit` adds early stopping on a development set.
+Data stays in memory and batches are slices of it: no loader, no worker processes.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from privet import query
+from privet.errors import OptionError
+from privet.seeds import derive
+from privet.signals import FloatArray
+from privet.lazy_adam import LazyAdam
+from privet.progress import track
+from privet.sparse import Inputs, SparseInputLinear, take
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Samples to visit once, in random order, with a weight decay of their own.
+
+    Batches never mix samples of two passes; batches of all passes of an epoch are interleaved at
+    random.
+    """
+
+    indices: Tensor
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss function sees of one optimization step."""
+
+    model: nn.Module
+    epoch: int
+    indices: Tensor
+    inputs: Tensor
+    labels: Tensor
+    logits: Tensor
+
+
+class Optimizer(Protocol):
+    """What the loop needs of an optimizer; torch's own and `LazyAdam` both satisfy it."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The settings of each group of parameters, as torch keeps them."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def step(self) -> object:
+        """Update the parameters."""
+
+
+Labelled = tuple[Inputs, Tensor]
+"""Inputs and integer labels of the same samples."""
+Dense = tuple[Tensor, Tensor]
+"""The same with the inputs in a tensor."""
+OptimizerFactory = Callable[[nn.Module], Optimizer]
+Passes = Callable[[int], Sequence[Pass]]
+Loss = Callable[[Step], Tensor]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What to train on, and how.
+
+    Parameters
+    ----------
+    model
+        The network, trained in place.
+    inputs, labels
+        The training set, in memory.
+    optimizer
+        Makes the optimizer once the network has its final shape (pruning replaces parameters).
+    batch_size
+        Samples a step, at least one.
+    passes
+        From the epoch (0, 1, ...) to the passes of that epoch; None is one pass over all samples
+        with ``weight_decay``.
+    weight_decay
+        Coupled L2 penalty of the base pass.
+    loss
+        From a step to a scalar; cross-entropy unless a defense replaces it.
+    scores
+        Shape (samples,), in [0, 1]: memorization scores, for the defenses that need them.
+    first_epoch
+        Epochs that earlier rounds have spent on the same data.
+    after_step
+        Called after each update, e.g. to hold pruned weights at zero.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    labels: Tensor
+    optimizer: OptimizerFactory
+    batch_size: int
+    passes: Passes | None = None
+    weight_decay: float = 0.0
+    loss: Loss = field(default=lambda step: cross_entropy(step.logits, step.labels))
+    scores: FloatArray | None = None
+    first_epoch: int = 0
+    after_step: Callable[[], None] = field(default=lambda: None)
+
+    def epoch_passes(self, epoch: int) -> Sequence[Pass]:
+        """Return the passes of one epoch."""
+        if self.passes is None:
+            return [Pass(torch.arange(len(self.labels)), self.weight_decay)]
+        return self.passes(epoch)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How training went: epochs run, the epoch kept, and the development accuracies."""
+
+    epochs: int
+    kept: int
+    dev_accuracies: tuple[float, ...]
+
+
+def adam(learning_rate: float) -> OptimizerFactory:
+    """Return a factory of Adam, lazy on the rows of a sparse first layer where there is one."""
+
+    def make(model: nn.Module) -> Optimizer:
+        if any(isinstance(module, SparseInputLinear) for module in model.modules()):
+            return LazyAdam(model, lr=learning_rate)
+        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+
+    return make
+
+
+def sgd(learning_rate: float) -> OptimizerFactory:
+    """Return a factory of plain stochastic gradient descent."""
+    return lambda model: torch.optim.SGD(model.parameters(), lr=learning_rate)
+
+
+def epochs(setup: Setup, seed: int) -> Generator[int, None, None]:
+    """Train one epoch after another, yielding the number of each finished epoch, without end.
+
+    The caller stops asking when it has seen enough. Order and dropout come from ``seed`` and the
+    epoch alone, so the same call repeats exactly on one machine.
+
+    Raises
+    ------
+    OptionError
+        When an epoch has no samples, or the loss is not finite.
+    """
+    optimizer = setup.optimizer(setup.model)
+    try:
+        for epoch in count():
+            with seeded(derive(seed, "epoch", epoch)):
+                setup.model.train()
+                for batch in _batches(setup, epoch):
+                    _step(setup, optimizer, batch, epoch)
+            yield epoch
+    finally:
+        if isinstance(optimizer, LazyAdam):
+            optimizer.finish()
+
+
+def fit(
+    setup: Setup,
+    seed: int,
+    *,
+    most: int,
+    dev: Labelled | None = None,
+    patience: int | None = None,
+    keep: Literal["best", "last"] = "best",
+) -> Fitted:
+    """Train for at most ``most`` epochs; with a development set, stop early.
+
+    Parameters
+    ----------
+    dev
+        Inputs and labels that decide when to stop; never a test set.
+    patience
+        Stop after this many epochs without a new best development accuracy.
+    keep
+        Which weights remain: those of the best epoch on ``dev`` (the earliest among equals), or
+        of the last one.
+    """
+    if most < 1 or (patience is not None and dev is None):
+        raise OptionError(f"training needs an epoch, and patience a development set; got {most}")
+    accuracies: list[float] = []
+    best: dict[str, Tensor] = {}
+    kept = 0
+    with closing(epochs(setup, seed)) as running:
+        for epoch in track(running, "training, epochs", total=most):
+            if dev is not None:
+                accuracies.append(query.accuracy(setup.model, *dev))
+                if accuracies[-1] > max(accuracies[:-1], default=-1.0):
+                    kept = epoch
+                    if keep == "best":
+                        best = {k: v.clone() for k, v in setup.model.state_dict().items()}
+            if epoch + 1 >= most or (patience is not None and epoch - kept >= patience):
+                break
+    if best:
+        setup.model.load_state_dict(best)
+    else:
+        kept = epoch
+    return Fitted(epoch + 1, kept, tuple(accuracies))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Fix torch's global generator inside the block and leave it untouched outside.
+
+    Dropout and initialization have no generator argument; this keeps them reproducible.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _batches(setup: Setup, epoch: int) -> list[Pass]:
+    batches = [
+        Pass(chunk, each.weight_decay)
+        for each in setup.epoch_passes(epoch)
+        for chunk in torch.split(
+            each.indices[torch.randperm(len(each.indices))], setup.batch_size
+        )
+        if len(chunk)
+    ]
+    if not batches:
+        raise OptionError(f"epoch {epoch} has no samples to train on; widen the window")
+    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:
+    for group in optimizer.param_groups:
+        group["weight_decay"] = batch.weight_decay
+    inputs, labels = take(setup.inputs, batch.indices), setup.labels[batch.indices]
+    step = Step(setup.model, epoch, batch.indices, inputs, labels, setup.model(inputs))
+    loss = setup.loss(step)
+    if not torch.isfinite(loss):
+        raise OptionError(
+            f"the loss became {float(loss)} in epoch {epoch}; lower the learning rate"
+        )
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    setup.after_step()

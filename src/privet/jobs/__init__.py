@@ -1,0 +1,1 @@
+"""The jobs: what each command of privet does, from data to a finished folder."""

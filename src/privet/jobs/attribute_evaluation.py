@@ -1,0 +1,77 @@
+"""How well an attack model guesses the attribute of protected users (SP-ASPP, section 5.2.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from privet import query
+from privet.device import Network
+from privet.device.attribute import search
+from privet.device.mechanism import least_divergence
+from privet.progress import track
+from privet.signals import BoolArray, FloatArray, IntArray
+from privet.sparse import Inputs
+
+Records = Any  # what `Table.inputs` holds: a dense array or a SciPy CSR matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One defense model's candidates for some users, and what an attacker makes of them.
+
+    Parameters
+    ----------
+    costs
+        Shape (users, targets): changed entries of each candidate.
+    reached
+        Shape (users, targets): whether the defense model says the target.
+    hits
+        Shape (users, targets): whether the attacker guesses the user's attribute from it.
+    """
+
+    costs: IntArray
+    reached: BoolArray
+    hits: BoolArray
+
+    def attack_accuracy(self, prior: FloatArray, budget: float) -> float:
+        """Return the attacker's expected accuracy under the mechanism, without sampling noise.
+
+        The mean over users of ``sum over t of Psi_t [A(x_hat_t) = y]``, in [0, 1].
+        """
+        psi = least_divergence(prior, self.costs, budget)
+        return float((psi * self.hits).sum(axis=1).mean())
+
+    def by_budget(self, prior: FloatArray, budgets: Sequence[float]) -> dict[str, float]:
+        """Return the attack accuracy at each budget."""
+        return {f"{budget:g}": self.attack_accuracy(prior, budget) for budget in budgets}
+
+    def first(self, users: int) -> "Outcome":
+        """Return the outcome for the first users only."""
+        return Outcome(self.costs[:users], self.reached[:users], self.hits[:users])
+
+
+def attack_protected(
+    defense: Network, attacker: nn.Module, records: Records, labels: IntArray, *, max_steps: int
+) -> Outcome:
+    """Search all candidates of some users (Algorithm 1) and let an attacker guess from each."""
+    candidates = search(defense, records, max_steps=max_steps)
+    columns = track(range(candidates.reached.shape[1]), "attacking every candidate")
+    hits = [
+        guesses(attacker, candidates.apply(records, np.full(len(labels), column))) == labels
+        for column in columns
+    ]
+    return Outcome(candidates.cost, candidates.reached, np.stack(hits, axis=1))
+
+
+def guesses(attacker: nn.Module, records: Records) -> IntArray:
+    """Return the attribute that an attack model guesses for each record; shape (users,)."""
+    return query.logits(attacker, as_inputs(records)).argmax(1).numpy()
+
+
+def as_inputs(records: Records) -> Inputs:
+    """Return records as the training loop takes them."""
+    return torch.from_numpy(records) if isinstance(records, np.ndarray) else records.tocsr()

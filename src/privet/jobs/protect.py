@@ -1,0 +1,90 @@
+"""`privet protect build`: choose the protection that fits the data, and build its bundles."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from privet.data.registry import DATASETS, load
+from privet.errors import OptionError
+from privet.files import write_json
+from privet.jobs.protect_attribute import AttributeSettings, build_attribute
+from privet.jobs.protect_membership import MembershipSettings, build_membership
+from privet.jobs.stages import open_run, versions
+
+Kind = Literal["attribute", "membership"]
+Settings = AttributeSettings | MembershipSettings
+
+
+def build_protection(
+    dataset: str,
+    *,
+    kind: Kind | None = None,
+    hidden: int | None = None,
+    attacker_hidden: int | None = None,
+    speedups: tuple[float, ...] | None = None,
+    seed: int,
+    out: Path,
+) -> dict[str, Any]:
+    """Build protection bundles for a data set into ``out``; return the JSON of the build.
+
+    Parameters
+    ----------
+    dataset
+        A registered name, or the path of a table (`privet.data.registry`).
+    kind
+        What is protected; a registered data set knows, a file defaults to the attribute.
+    hidden, attacker_hidden
+        Hidden units of D and of the attack model, for attribute protection only.
+    speedups
+        One tier each; the paper's for the kind by default.
+
+    Raises
+    ------
+    OptionError
+        When options do not fit the kind, or ``out`` holds something else.
+    """
+    if kind is None:
+        kind = (DATASETS[dataset].protects if dataset in DATASETS else None) or "attribute"
+    settings = choose_settings(
+        kind, hidden=hidden, attacker_hidden=attacker_hidden, speedups=speedups
+    )
+    table = load(dataset)
+    run = open_run(
+        out, "protect", {"dataset": dataset, "seed": seed, "protects": kind, **asdict(settings)}
+    )
+    if run.result is None:
+        started = time.perf_counter()
+        if isinstance(settings, AttributeSettings):
+            result = build_attribute(table, settings, seed=seed, run=run)
+        else:
+            result = build_membership(table, settings, seed=seed, run=run)
+        result |= {"seconds": time.perf_counter() - started, "seed": seed, "versions": versions()}
+        write_json(out / "protect.json", result)
+        return run.finish(result)
+    return run.result
+
+
+def choose_settings(
+    kind: Kind,
+    *,
+    hidden: int | None,
+    attacker_hidden: int | None,
+    speedups: tuple[float, ...] | None,
+) -> Settings:
+    """Return the settings of one kind of protection, with the given ones replaced."""
+    given: Mapping[str, Any] = {
+        name: value
+        for name, value in (
+            ("hidden", hidden),
+            ("attacker_hidden", attacker_hidden),
+            ("speedups", speedups),
+        )
+        if value is not None
+    }
+    if kind == "attribute":
+        return replace(AttributeSettings(), **given)
+    if "hidden" in given or "attacker_hidden" in given:
+        raise OptionError("hidden widths are options of attribute protection only")
+    return replace(MembershipSettings(), **given)

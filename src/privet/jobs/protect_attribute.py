@@ -1,0 +1,272 @@
+"""Building attribute protection: the first SP-ASPP from training users to checked bundles.
+
+A defense model D learns to guess the private attribute, is pruned to tiers d and retrained; each
+tier goes out as a bundle. An attack model that none of them has seen then tries to guess the
+attribute of protected test users.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from privet import query
+from privet.data.table import Table
+from privet.device import Bundle, Settings
+from privet.errors import DataError, OptionError
+from privet.fit import Labelled, Setup, adam, fit
+from privet.jobs.attribute_evaluation import Records, as_inputs, attack_protected, guesses
+from privet.jobs.stages import RunFolder
+from privet.jobs.tiers import (
+    Thresholds,
+    Trained,
+    definitions,
+    fresh,
+    make_tier,
+    size,
+    to_device,
+    train_stage,
+    write_tier,
+)
+from privet.models import FullyConnected, linear_layers
+from privet.seeds import derive, generator
+from privet.signals import FloatArray
+from privet.sparse import Inputs
+
+
+@dataclass(frozen=True)
+class AttributeSettings:
+    """How attribute protection is built; defaults for Att's 10,000 features and 25 classes.
+
+    Parameters
+    ----------
+    hidden
+        Hidden units of D (the paper: 40,000).
+    speedups
+        One tier each: base MACs / pruned MACs.
+    epochs, patience, dev_share
+        Training stops when accuracy on this share of the training users, held out, has not
+        improved for ``patience`` epochs. The paper's fixed 100 epochs overfit.
+    batch_size, learning_rate, dropout
+        Of D (the paper's values), and of the attack model but for its dropout-free retraining.
+    tier_dropout, rating_dropout
+        Of the tiers' retraining: on hidden units and on the ratings themselves.
+    attacker_hidden
+        Hidden units of the attack model (the paper: 30,000).
+    budgets
+        Expected numbers of changed entries that the evaluation asks for.
+    max_steps
+        Most changes tried for one user and target.
+    check_users
+        Test users on which d's noise is compared with D's (Definition 3).
+    thresholds
+        Bounds of Definitions 1-3.
+    """
+
+    hidden: int = 4000
+    speedups: tuple[float, ...] = (50.0,)
+    epochs: int = 30
+    patience: int = 3
+    dev_share: float = 0.1
+    batch_size: int = 200
+    learning_rate: float = 5e-4
+    dropout: float = 0.7
+    tier_dropout: float = 0.5
+    rating_dropout: float = 0.3
+    attacker_hidden: int = 4000
+    budgets: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0)
+    max_steps: int = 100
+    check_users: int = 100
+    thresholds: Thresholds = Thresholds(m=0.02, r=0.05, q=0.32, n=0.1)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.attacker_hidden < 1:
+            raise OptionError(f"hidden layers need at least one unit; got {self.hidden}")
+        if not self.speedups or min(self.speedups) < 1:
+            raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
+        if len(set(self.speedups)) < len(self.speedups):
+            raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
+
+
+@dataclass(frozen=True, eq=False)
+class Users:
+    """The users' records and private attributes, split by what they are for.
+
+    ``train`` fits every network, ``dev`` stops training, ``test`` is only reported on. ``prior``
+    is the distribution that protected users should appear to have: the training frequencies.
+    """
+
+    train: Labelled
+    dev: Labelled
+    test: Labelled
+    test_records: Records
+    prior: FloatArray
+
+
+def build_attribute(
+    table: Table, settings: AttributeSettings, *, seed: int, run: RunFolder
+) -> dict[str, Any]:
+    """Train D, make its tiers, attack them, and write one bundle a tier into the run's folder.
+
+    Returns the JSON of `privet protect build`. Finished networks are kept in the folder, so an
+    interrupted build resumes.
+
+    Raises
+    ------
+    DataError
+        When the values of the records leave [0, 1].
+    """
+    users = split_users(table, settings, seed)
+
+    def train(name: str, untrained: Callable[[], Trained]) -> Trained:
+        fit_it = partial(_fit, users=users, settings=settings, seed=derive(seed, name))
+        return train_stage(run, name, untrained, fit_it)
+
+    def new(name: str, hidden: int) -> Callable[[], Trained]:
+        architecture = FullyConnected(
+            table.inputs.shape[1], (hidden,), table.classes, settings.dropout, sparse_input=True
+        )
+        return partial(fresh, architecture, derive(seed, "initialize", name))
+
+    base = train("base", new("base", settings.hidden))
+    dropout = {"dropout": settings.tier_dropout, "input_dropout": settings.rating_dropout}
+    tiers = {
+        speedup: train(f"tier-{speedup:g}", partial(make_tier, base, speedup, **dropout))
+        for speedup in settings.speedups
+    }
+    attacker = train("attacker", new("attacker", settings.attacker_hidden))
+    return _report(table, users, settings=settings, networks=(base, tiers, attacker), run=run)
+
+
+def split_users(table: Table, settings: AttributeSettings, seed: int) -> Users:
+    """Hold out a development part, and test users where the table comes with none."""
+    order = generator(seed, "users").permutation(len(table))
+    share = round(settings.dev_share * len(table))
+    dev, rest = table.take(order[:share]), order[share:]
+    test = table.test
+    if test is None:
+        test, rest = table.take(rest[:share]), rest[share:]
+    train = table.take(rest)
+    if not sparse.issparse(table.inputs) and not (
+        (table.inputs >= 0).all() and (table.inputs <= 1).all()
+    ):
+        raise DataError(f"{table.name}: attribute protection takes values in [0, 1]; scale them")
+    counts = np.bincount(train.labels, minlength=table.classes)
+    return Users(
+        train=_labelled(train),
+        dev=_labelled(dev),
+        test=_labelled(test),
+        test_records=test.inputs,
+        prior=counts / counts.sum(),
+    )
+
+
+def _fit(model: nn.Module, *, users: Users, settings: AttributeSettings, seed: int) -> None:
+    setup = Setup(
+        model=model,
+        inputs=users.train[0],
+        labels=users.train[1],
+        optimizer=adam(settings.learning_rate),
+        batch_size=settings.batch_size,
+    )
+    fit(setup, seed, most=settings.epochs, dev=users.dev, patience=settings.patience)
+    forget_unseen(model, users.train[0])
+
+
+def forget_unseen(model: nn.Module, inputs: Inputs) -> None:
+    """Zero the weights of features that no training user has.
+
+    They are initial noise, never trained; the search would mistake them for evidence. (A
+    deviation from the paper, which leaves them.)
+    """
+    unseen = torch.from_numpy(np.asarray(inputs.sum(0)).ravel() == 0)
+    with torch.no_grad():
+        linear_layers(model)[0].weight[:, unseen] = 0
+
+
+def _report(
+    table: Table,
+    users: Users,
+    *,
+    settings: AttributeSettings,
+    networks: tuple[Trained, Mapping[float, Trained], Trained],
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Attack every tier, write its bundle, and hold the figures against Definitions 1-3."""
+    base_network, trained, attack_network = networks
+    attacker = attack_network.model
+    labels = users.test[1].numpy()
+    few = min(settings.check_users, len(labels))
+    base = _figures(base_network, users)
+    on_base = attack_protected(
+        to_device(base_network.model),
+        attacker,
+        users.test_records[:few],
+        labels[:few],
+        max_steps=settings.max_steps,
+    ).by_budget(users.prior, settings.budgets)
+    tiers = []
+    for speedup, tier in trained.items():
+        network = to_device(tier.model)
+        outcome = attack_protected(
+            network, attacker, users.test_records, labels, max_steps=settings.max_steps
+        )
+        attacked = outcome.by_budget(users.prior, settings.budgets)
+        same_users = outcome.first(few).by_budget(users.prior, settings.budgets)
+        figures = _figures(tier, users)
+        report = {
+            "asked_speedup": speedup,
+            "reached_speedup": base["macs"] / figures["macs"],
+            **figures,
+            "attack_accuracy": _mean(attacked),
+            "attack_accuracy_by_budget": attacked,
+            "reached_targets": float(outcome.reached.mean()),
+            "definitions": {
+                "m": abs(figures["accuracy"] - base["accuracy"]),
+                "r": figures["parameters"] / base["parameters"],
+                "q": _mean(attacked),
+                "n": abs(_mean(same_users) - _mean(on_base)),
+            },
+        }
+        bundle = Bundle(
+            kind="attribute",
+            network=network,
+            prior=users.prior,
+            settings=Settings(max_steps=settings.max_steps),
+            feature_names=table.feature_names,
+            card={"dataset": table.name, **report},
+        )
+        tiers.append({**report, **write_tier(bundle, run.path, f"{table.name}-x{speedup:g}")})
+    return {
+        "dataset": table.name,
+        "kind": "attribute",
+        "base": {**base, "attack_accuracy_by_budget": on_base, "attacked_users": few},
+        "tiers": tiers,
+        "definitions": definitions(settings.thresholds, [tier["definitions"] for tier in tiers]),
+        "attack": {
+            "name": f"fully connected, {settings.attacker_hidden} hidden units, Adam",
+            "unprotected_accuracy": float((guesses(attacker, users.test_records) == labels).mean()),
+            "majority_accuracy": float((labels == users.prior.argmax()).mean()),
+        },
+    }
+
+
+def _figures(network: Trained, users: Users) -> dict[str, Any]:
+    return {
+        "accuracy": query.accuracy(network.model, *users.test),
+        "dev_accuracy": query.accuracy(network.model, *users.dev),
+        **size(network.architecture),
+    }
+
+
+def _mean(by_budget: Mapping[str, float]) -> float:
+    return float(np.mean(list(by_budget.values())))
+
+
+def _labelled(table: Table) -> Labelled:
+    return as_inputs(table.inputs), torch.from_numpy(table.labels)

@@ -1,0 +1,337 @@
+"""Building membership protection: the second SP-ASPP from a data set to checked bundles.
+
+A target classifier is trained on members; a defense model D learns to tell members from
+nonmembers by their confidences, is pruned to tiers d and retrained. An attacker with a shadow
+classifier of its own then judges the protected confidences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from privet import query
+from privet.data.splits import membership_split
+from privet.data.table import Table
+from privet.device import Bundle
+from privet.device.membership import find_noise, release_probability
+from privet.errors import OptionError
+from privet.fit import Dense, Setup, Step, fit, sgd
+from privet.jobs.prune import dense
+from privet.jobs.stages import RunFolder, Stages
+from privet.jobs.tiers import (
+    Thresholds,
+    Trained,
+    definitions,
+    fresh,
+    make_tier,
+    size,
+    to_device,
+    train_stage,
+    write_tier,
+)
+from privet.metrics import auc
+from privet.models import FullyConnected
+from privet.seeds import derive, generator
+from privet.signals import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class MembershipSettings:
+    """How membership protection is built; the paper's settings (MemGuard's, section 5.1.3).
+
+    Parameters
+    ----------
+    target_hidden, target_epochs
+        The classifier under protection; the learning rate falls tenfold after three quarters.
+    defense_hidden, defense_epochs, tier_epochs
+        The defense model D, and retraining of the pruned tiers.
+    attacker_hidden, attacker_epochs
+        The attack model.
+    speedups
+        One tier each: base MACs / pruned MACs.
+    batch_size, learning_rate
+        Of SGD, for every network.
+    held_out
+        Share of D's data that its accuracy is measured on.
+    budgets
+        Expected L1 distortions that the evaluation asks for.
+    least_found, attempts
+        A tier is released only when noise is found for this share of held-out vectors; one that
+        fails is retrained with another seed, this often in all.
+    thresholds
+        Bounds of Definitions 1-3.
+    """
+
+    target_hidden: tuple[int, ...] = (1024, 512, 256, 128)
+    target_epochs: int = 200
+    defense_hidden: tuple[int, ...] = (256, 128, 64)
+    defense_epochs: int = 400
+    tier_epochs: int = 100
+    attacker_hidden: tuple[int, ...] = (512, 256, 128)
+    attacker_epochs: int = 400
+    speedups: tuple[float, ...] = (20.0, 40.0, 60.0)
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    held_out: float = 0.2
+    budgets: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
+    least_found: float = 0.99
+    attempts: int = 3
+    thresholds: Thresholds = Thresholds(m=0.02, r=0.06, q=0.62, n=0.05)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if not self.speedups or min(self.speedups) < 1:
+            raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
+        if len(set(self.speedups)) < len(self.speedups):
+            raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Logits of a classifier, shape (n, k), and which rows belong to its members, shape (n,)."""
+
+    logits: FloatArray
+    members: BoolArray
+
+    def as_training_data(self) -> Dense:
+        """Return confidences sorted ascending, in float32, and 1 for members, 0 for others."""
+        posterior = torch.from_numpy(self.logits).double().softmax(1).sort(dim=1).values
+        return posterior.float(), torch.from_numpy(self.members).long()
+
+    def take(self, rows: IntArray) -> "Observed":
+        """Return some rows."""
+        return Observed(self.logits[rows], self.members[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What the parties see: each classifier's outputs on members and nonmembers.
+
+    ``train`` and ``held_out`` are the defender's, ``shadow`` the attacker's (from its own
+    classifier), ``evaluation`` the vectors to protect. ``accuracy`` is the target's.
+    """
+
+    train: Observed
+    held_out: Observed
+    shadow: Observed
+    evaluation: Observed
+    accuracy: Mapping[str, float]
+
+
+def build_membership(
+    table: Table, settings: MembershipSettings, *, seed: int, run: RunFolder
+) -> dict[str, Any]:
+    """Train target, D, tiers and attacker; write one bundle a live tier into the run's folder.
+
+    Returns the JSON of `privet protect build`. Finished networks are kept in the folder, so an
+    interrupted build resumes. A tier that finds no noise is refused: reported, not written.
+    """
+    views = observe(table, settings, seed=seed, stages=run)
+    k = table.classes
+
+    def train(name: str, untrained: Callable[[], Trained], data: Observed, epochs: int) -> Trained:
+        fit_it = partial(
+            _fit_binary, data=data, epochs=epochs, settings=settings, seed=derive(seed, name)
+        )
+        return train_stage(run, name, untrained, fit_it)
+
+    def new(name: str, hidden: tuple[int, ...]) -> Callable[[], Trained]:
+        return lambda: fresh(FullyConnected(k, hidden, 1), derive(seed, "initialize", name))
+
+    base = train("base", new("base", settings.defense_hidden), views.train, settings.defense_epochs)
+    attacker = train(
+        "attacker", new("attacker", settings.attacker_hidden), views.shadow, settings.attacker_epochs
+    )
+    tiers = {}
+    for speedup in settings.speedups:
+        for attempt in range(settings.attempts):
+            tiers[speedup] = train(
+                f"tier-{speedup:g}-attempt-{attempt}",
+                partial(make_tier, base, speedup),
+                views.train,
+                settings.tier_epochs,
+            )
+            if found_share(tiers[speedup], views.held_out) >= settings.least_found:
+                break
+    return _report(table, views, settings=settings, networks=(base, tiers, attacker), run=run)
+
+
+def observe(
+    table: Table, settings: MembershipSettings, *, seed: int, stages: Stages
+) -> Views:
+    """Train the target and the attacker's shadow classifier; return what they reveal."""
+    split = membership_split(len(table), seed)
+    inputs, labels = dense(table, np.arange(len(table)))
+
+    def classifier(name: str, members: IntArray) -> nn.Module:
+        architecture = FullyConnected(inputs.shape[1], settings.target_hidden, table.classes)
+        fit_it = partial(
+            _fit_classifier,
+            data=(inputs[members], labels[members]),
+            settings=settings,
+            seed=derive(seed, name),
+        )
+        start = partial(fresh, architecture, derive(seed, "initialize", name))
+        return train_stage(stages, name, start, fit_it).model
+
+    def ask(model: nn.Module, inside: IntArray, outside: IntArray) -> Observed:
+        rows = np.concatenate([inside, outside])
+        logits = query.logits(model, inputs[rows]).numpy()
+        return Observed(logits, np.arange(len(rows)) < len(inside))
+
+    target = classifier("target", split.members)
+    shadow = classifier("shadow", split.shadow_members)
+    known = ask(target, split.members, split.nonmembers)
+    order = generator(seed, "held out").permutation(len(known.members))
+    held_out, train = np.split(order, [round(settings.held_out * len(order))])
+    outside = split.evaluation_nonmembers
+    return Views(
+        train=known.take(train),
+        held_out=known.take(held_out),
+        shadow=ask(shadow, split.shadow_members, split.shadow_nonmembers),
+        evaluation=ask(target, split.members, outside),
+        accuracy={
+            "members": query.accuracy(target, inputs[split.members], labels[split.members]),
+            "nonmembers": query.accuracy(target, inputs[outside], labels[outside]),
+        },
+    )
+
+
+def found_share(tier: Trained, vectors: Observed) -> float:
+    """Return the share of vectors for which a tier finds noise; a dead tier finds none."""
+    return float(find_noise(to_device(tier.model), vectors.logits).found.mean())
+
+
+def _fit_classifier(
+    model: nn.Module, *, data: Dense, settings: MembershipSettings, seed: int
+) -> None:
+    setup = Setup(
+        model=model,
+        inputs=data[0],
+        labels=data[1],
+        optimizer=sgd(settings.learning_rate),
+        batch_size=settings.batch_size,
+    )
+    late = settings.target_epochs // 4
+    fit(setup, derive(seed, "early"), most=settings.target_epochs - late)
+    setup = replace(setup, optimizer=sgd(settings.learning_rate / 10))
+    fit(setup, derive(seed, "late"), most=late)
+
+
+def _fit_binary(
+    model: nn.Module, *, data: Observed, epochs: int, settings: MembershipSettings, seed: int
+) -> None:
+    inputs, labels = data.as_training_data()
+    setup = Setup(
+        model=model,
+        inputs=inputs,
+        labels=labels,
+        optimizer=sgd(settings.learning_rate),
+        batch_size=settings.batch_size,
+        loss=_binary_loss,
+    )
+    fit(setup, seed, most=epochs)
+
+
+def _binary_loss(step: Step) -> Tensor:
+    return binary_cross_entropy_with_logits(step.logits[:, 0], step.labels.float())
+
+
+def _report(
+    table: Table,
+    views: Views,
+    *,
+    settings: MembershipSettings,
+    networks: tuple[Trained, Mapping[float, Trained], Trained],
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Attack every tier, write the live ones' bundles, and check Definitions 1-3."""
+    base, trained, attacker = networks
+    vectors = views.evaluation
+    base_figures = _figures(base, views)
+    on_base = attacked(base, attacker.model, vectors, settings.budgets)
+    tiers = []
+    for speedup, tier in trained.items():
+        figures = _figures(tier, views)
+        found = found_share(tier, views.held_out)
+        by_budget = attacked(tier, attacker.model, vectors, settings.budgets)
+        report = {
+            "asked_speedup": speedup,
+            "reached_speedup": base_figures["macs"] / figures["macs"],
+            **figures,
+            "found": found,
+            "released": found >= settings.least_found,
+            "attack_accuracy": _mean(by_budget),
+            "attack_accuracy_by_budget": by_budget,
+            "definitions": {
+                "m": abs(figures["accuracy"] - base_figures["accuracy"]),
+                "r": figures["parameters"] / base_figures["parameters"],
+                "q": _mean(by_budget),
+                "n": abs(_mean(by_budget) - _mean(on_base)),
+            },
+        }
+        written: dict[str, Any] = {"bundle": None, "bytes": 0}
+        if report["released"]:
+            bundle = Bundle(
+                kind="membership",
+                network=to_device(tier.model),
+                card={"dataset": table.name, **report},
+            )
+            written = write_tier(bundle, run.path, f"{table.name}-x{speedup:g}")
+        tiers.append({**report, **written})
+    truth = vectors.members
+    guess = query.logits(attacker.model, vectors.as_training_data()[0])[:, 0].numpy()
+    return {
+        "dataset": table.name,
+        "kind": "membership",
+        "target": {"accuracy": dict(views.accuracy)},
+        "base": {**base_figures, "attack_accuracy_by_budget": on_base},
+        "tiers": tiers,
+        "definitions": definitions(settings.thresholds, [tier["definitions"] for tier in tiers]),
+        "attack": {
+            "name": "fully connected on sorted confidences of a shadow classifier",
+            "unprotected_accuracy": float(((guess > 0) == truth).mean()),
+            "unprotected_auc": auc(guess, truth),
+            "majority_accuracy": float(max(truth.mean(), 1 - truth.mean())),
+        },
+    }
+
+
+def attacked(
+    defense: Trained, attacker: nn.Module, vectors: Observed, budgets: Sequence[float]
+) -> dict[str, float]:
+    """Return the attacker's expected accuracy at each budget, members and nonmembers together.
+
+    The mean of ``(1 - p) hit(before) + p hit(after)``, with p the probability that the noise is
+    added (MemGuard's phase II): no sampling noise.
+    """
+    noise = find_noise(to_device(defense.model), vectors.logits)
+    before, after = (
+        _guess(attacker, confidences) == vectors.members
+        for confidences in (noise.before, noise.after)
+    )
+    figures = {}
+    for budget in budgets:
+        p = release_probability(noise, budget)
+        figures[f"{budget:g}"] = float(((1 - p) * before + p * after).mean())
+    return figures
+
+
+def _guess(attacker: nn.Module, confidences: FloatArray) -> BoolArray:
+    ascending = torch.from_numpy(np.sort(confidences, axis=1)).float()
+    return (query.logits(attacker, ascending)[:, 0] > 0).numpy()
+
+
+def _figures(network: Trained, views: Views) -> dict[str, Any]:
+    accuracy = query.accuracy(network.model, *views.held_out.as_training_data())
+    return {"accuracy": accuracy, **size(network.architecture)}
+
+
+def _mean(by_budget: Mapping[str, float]) -> float:
+    return float(np.mean(list(by_budget.values())))

@@ -1,0 +1,139 @@
+"""Stages of a long job: what is finished is written down, and never done twice.
+
+A run is a folder. ``run.json`` holds its settings, versions and finished stages; a stage's
+arrays lie beside it as safetensors. Both are written atomically, arrays first, so a run killed
+at any moment resumes at its last finished stage.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from privet.errors import DataError, OptionError
+from privet.files import read_json, replacing, write_json
+
+RECORD = "run.json"
+FORMAT = 1
+
+
+class Stages(Protocol):
+    """Remembers finished stages, or does not."""
+
+    def recall(self, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the record and tensors of a finished stage, None if it is not finished."""
+
+    def keep(self, name: str, record: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Write down a finished stage."""
+
+
+class Forgetful:
+    """Stages of work that is kept in memory only."""
+
+    def recall(self, name: str) -> None:
+        """Return None: nothing is remembered."""
+
+    def keep(self, name: str, record: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run; make it with `open_run`, read a finished one with `read_run`."""
+
+    path: Path
+    record: dict[str, Any] = field(repr=False)
+
+    def recall(self, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the record and tensors of a finished stage, None if it is not finished."""
+        from safetensors.torch import load_file
+
+        if name not in self.record["stages"]:
+            return None
+        file = self._file(name)
+        try:
+            return self.record["stages"][name], load_file(file)
+        except Exception as error:
+            raise DataError(
+                f"{file} is damaged ({error}); delete {self.path} and run again"
+            ) from None
+
+    def keep(self, name: str, record: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Write down a finished stage: its tensors first, then the record that vouches for them."""
+        from safetensors.torch import save_file
+
+        with replacing(self._file(name)) as temporary:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        self.record["stages"][name] = dict(record)
+        self._save()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The finished run's result, None while there is none."""
+        return self.record["result"]  # type: ignore[no-any-return]
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write down the result of the whole run, and return it."""
+        self.record["result"] = result
+        self._save()
+        return result
+
+    def _save(self) -> None:
+        write_json(self.path / RECORD, self.record)
+
+    def _file(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.safetensors"
+
+
+def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
+    """Start a run in ``path``, or take up the one that was begun there with equal settings.
+
+    Raises
+    ------
+    OptionError
+        When the folder holds a run with other settings, or files that are no run.
+    """
+    if (path / RECORD).exists():
+        found = read_run(path, kind)
+        theirs = found.record["settings"]
+        if theirs != dict(settings):
+            differing = [k for k in settings if theirs.get(k) != settings[k]] or list(theirs)
+            key = differing[0]
+            raise OptionError(
+                f"{path} holds a run with {key} = {theirs.get(key)!r}, not "
+                f"{settings.get(key)!r}; choose another --out"
+            )
+        return found
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OptionError(f"{path} exists and holds no run of privet; choose another --out")
+    record = {
+        "format": FORMAT,
+        "kind": kind,
+        "settings": dict(settings),
+        "versions": versions(),
+        "stages": {},
+        "result": None,
+    }
+    run = RunFolder(path, record)
+    write_json(path / RECORD, record)
+    return run
+
+
+def read_run(path: Path, kind: str) -> RunFolder:
+    """Read the run in ``path``; `DataError` when there is none of this kind."""
+    if not (path / RECORD).exists():
+        raise DataError(f"{path} holds no run: {path / RECORD} is missing")
+    record = read_json(path / RECORD)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise DataError(f"{path / RECORD} is no run of this version of privet")
+    if record.get("kind") != kind:
+        raise DataError(f"{path} holds a run of kind {record.get('kind')!r}, not {kind!r}")
+    return RunFolder(path, record)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that figures depend on."""
+    named = ("privet", "numpy", "scipy", "torch", "torch-pruning")
+    return {"python": platform.python_version(), **{name: version(name) for name in named}}

@@ -1,0 +1,123 @@
+"""What both protections share: from one defense model to checked tiers (SP-ASPP, section 3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from privet.device import Bundle, Network, write_bundle
+from privet.fit import seeded
+from privet.jobs.stages import Stages
+from privet.models import FullyConnected, linear_layers, load_weights, macs
+from privet.pruning.speedup import widths_at
+from privet.pruning.structural import Structural
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The bounds of SP-ASPP's Definitions 1-3 that a tier must meet.
+
+    Parameters
+    ----------
+    m
+        Definition 1: most difference of the accuracies of D and d.
+    r
+        Definition 2: most parameters of d as a share of those of D.
+    q, n
+        Definition 3: most attack accuracy on d's noise, and most difference to that on D's.
+    """
+
+    m: float
+    r: float
+    q: float
+    n: float
+
+
+def definitions(thresholds: Thresholds, measured: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Hold the tiers' measured m, r, q, n against the thresholds.
+
+    Returns the thresholds, the worst measured figure of any tier, and whether all are met.
+    """
+    bounds = asdict(thresholds)
+    worst = {key: max((each[key] for each in measured), default=0.0) for key in bounds}
+    failed = sorted(key for key in bounds if worst[key] > bounds[key])
+    return {**bounds, "measured": worst, "failed": failed, "passed": bool(measured) and not failed}
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network and the architecture it was built from."""
+
+    model: nn.Module
+    architecture: FullyConnected
+
+
+def train_stage(
+    stages: Stages,
+    name: str,
+    untrained: Callable[[], Trained],
+    train: Callable[[nn.Module], None],
+) -> Trained:
+    """Return a trained network: from its finished stage, or by training it now.
+
+    ``untrained`` makes the network as training starts; ``train`` trains it in place.
+    """
+    network = untrained()
+    if (finished := stages.recall(name)) is not None:
+        load_weights(network.model, finished[1])
+        return network
+    train(network.model)
+    stages.keep(name, {"architecture": asdict(network.architecture)}, network.model.state_dict())
+    return network
+
+
+def fresh(architecture: FullyConnected, seed: int) -> Trained:
+    """Return a network with initial weights from ``seed``."""
+    with seeded(seed):
+        return Trained(architecture.build(), architecture)
+
+
+def make_tier(
+    base: Trained, speedup: float, *, dropout: float = 0.0, input_dropout: float = 0.0
+) -> Trained:
+    """Return a copy of ``base``, pruned to an exact speed-up, with other dropout for retraining.
+
+    SP-ASPP section 4.1: DepGraph groups, importance by L1; the base stays as it is.
+    """
+    model = deepcopy(base.model)
+    original = base.architecture
+    widths = widths_at(original.inputs, original.hidden, original.outputs, speedup=speedup)
+    pruner = Structural()
+    example = torch.zeros(1, original.inputs)
+    pruner.prune(model, dict(zip(pruner.sizes(model), widths, strict=True)), example)
+    pruned = replace(original, hidden=widths, dropout=dropout, input_dropout=input_dropout)
+    network = pruned.build()
+    for layer, source in zip(linear_layers(network), linear_layers(model), strict=True):
+        layer.load_state_dict(source.state_dict())
+    return Trained(network, pruned)
+
+
+def to_device(model: nn.Module) -> Network:
+    """Return the network as the person's device runs it: plain NumPy arrays in float32."""
+    layers = linear_layers(model)
+    return Network(
+        weights=tuple(layer.weight.detach().numpy().copy() for layer in layers),
+        biases=tuple(layer.bias.detach().numpy().copy() for layer in layers),
+    )
+
+
+def size(architecture: FullyConnected) -> dict[str, int]:
+    """Return the parameters and MACs of a network, as reports quote them."""
+    widths = [architecture.inputs, *architecture.hidden, architecture.outputs]
+    return {"parameters": macs(widths) + sum(widths[1:]), "macs": macs(widths)}
+
+
+def write_tier(bundle: Bundle, folder: Path, name: str) -> dict[str, Any]:
+    """Write one tier's bundle; return where it is and how many bytes it takes."""
+    path = folder / f"{name}.safetensors"
+    write_bundle(bundle, path)
+    return {"bundle": str(path), "bytes": path.stat().st_size}

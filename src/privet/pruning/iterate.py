@@ -1,0 +1,108 @@
+"""Iterative pruning: rounds of removing the least important part and fine-tuning the rest."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from privet import query
+from privet.errors import OptionError
+from privet.fit import Labelled, Setup, fit
+from privet.pruning.base import Pruner, keep_at
+from privet.seeds import derive
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How iterative pruning proceeds.
+
+    Parameters
+    ----------
+    sparsities
+        The fraction removed after each round, from `privet.pruning.schedule`.
+    epochs
+        Most epochs of fine-tuning in a round, at least one.
+    patience
+        A round ends after this many epochs without a better development accuracy.
+    """
+
+    sparsities: tuple[float, ...]
+    epochs: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.patience < 1:
+            raise OptionError(
+                f"epochs and patience must be at least 1; got {self.epochs} and {self.patience}"
+            )
+
+
+@dataclass(frozen=True)
+class Round:
+    """One finished round; accuracies in [0, 1], wall time in seconds."""
+
+    round: int
+    sparsity: float
+    train_accuracy: float
+    dev_accuracy: float
+    epochs: int
+    seconds: float
+
+
+def prune_rounds(
+    setup: Setup,
+    plan: Plan,
+    *,
+    pruner: Pruner,
+    sizes: Mapping[str, int],
+    defend: Callable[[Setup], Setup],
+    dev: Labelled,
+    seed: int,
+    done: tuple[Round, ...] = (),
+) -> Iterator[Round]:
+    """Prune and fine-tune ``setup.model`` in place, yielding each round as it finishes.
+
+    The caller may save the model between rounds and later pass the finished rounds as ``done``:
+    a round depends on the weights it starts from, the seed and its number only, so a resumed run
+    gives what an unbroken one would have given.
+
+    Parameters
+    ----------
+    setup
+        Model, data, and how to train without a defense.
+    sizes
+        The pruner's sizes of the dense model: what the sparsities refer to.
+    defend
+        A defense's `start`, applied to the setup of each round.
+    dev
+        Inputs and labels for early stopping.
+
+    Notes
+    -----
+    Each round continues from the last epoch of the one before, not the best, as WeMem's
+    published settings do; the optimizer starts afresh each round (deviation: the public code
+    carries Adam's moments over), since structural pruning replaces the parameters.
+    """
+    spent = sum(each.epochs for each in done)
+    example = torch.zeros(1, *setup.inputs.shape[1:])
+    for number in range(len(done), len(plan.sparsities)):
+        started = time.perf_counter()
+        hold = pruner.prune(setup.model, keep_at(sizes, plan.sparsities[number]), example)
+        fitted = fit(
+            defend(replace(setup, first_epoch=spent, after_step=hold)),
+            derive(seed, "round", number),
+            most=plan.epochs,
+            dev=dev,
+            patience=plan.patience,
+            keep="last",
+        )
+        spent += fitted.epochs
+        yield Round(
+            round=number,
+            sparsity=plan.sparsities[number],
+            train_accuracy=query.accuracy(setup.model, setup.inputs, setup.labels),
+            dev_accuracy=fitted.dev_accuracies[-1],
+            epochs=fitted.epochs,
+            seconds=time.perf_counter() - started,
+        )

@@ -1,0 +1,53 @@
+"""What a list of audit findings says as a whole: averages and the strongest attack."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from privet.report import wording
+
+Findings = Sequence[Mapping[str, Any]]
+
+
+def mean_balanced_accuracy(findings: Findings) -> float | None:
+    """Return the mean over the attacks that have a decision rule; None when none has."""
+    values = [wording.finite(finding.get("balanced_accuracy")) for finding in findings]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def strongest(findings: Findings, measure: str) -> Mapping[str, Any] | None:
+    """Return the finding with the highest ``measure``, the first among equals; None if all null.
+
+    ``measure`` is ``"auc"`` or ``"balanced_accuracy"``.
+    """
+    known = [finding for finding in findings if wording.finite(finding.get(measure)) is not None]
+    return max(known, key=lambda finding: float(finding[measure]), default=None)
+
+
+def strongest_at(findings: Findings, fpr: str) -> Mapping[str, Any] | None:
+    """Return the finding with the highest TPR at the FPR named by the key ``fpr``.
+
+    Findings whose nonmembers cannot resolve that FPR do not compete; None when none can.
+    """
+    known = [finding for finding in findings if wording.resolved(finding["tpr_at_fpr"].get(fpr))]
+    return max(known, key=lambda finding: float(finding["tpr_at_fpr"][fpr]["tpr"]), default=None)
+
+
+def levels(findings: Findings) -> list[str]:
+    """Return the keys of all FPRs in the findings, from the highest FPR to the lowest."""
+    keys = {key for finding in findings for key in finding["tpr_at_fpr"]}
+    return sorted(keys, key=float, reverse=True)
+
+
+def mean_over_budgets(by_budget: Mapping[str, Any]) -> float | None:
+    """Return the mean attack accuracy over the budgets; None without any."""
+    values = [wording.finite(value) for value in by_budget.values()]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def budgets(build: Mapping[str, Any]) -> list[str]:
+    """Return the keys of all budgets of a protection build's tiers, from the lowest up."""
+    keys = {key for tier in build["tiers"] for key in tier.get("attack_accuracy_by_budget") or {}}
+    return sorted(keys, key=float)

@@ -1,0 +1,272 @@
+"""What a page says: its sections, each a heading over prose, figures and tables.
+
+Every figure comes with a sentence on how to read it and has its numbers in a table nearby.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from privet.report import overall, plots, tables, wording
+from privet.report.tables import Table
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "prose"
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A few headline figures: name and value."""
+
+    kind: ClassVar[str] = "facts"
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """An inline SVG and how to read it."""
+
+    kind: ClassVar[str] = "plot"
+    svg: str
+    reading: str
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A table."""
+
+    kind: ClassVar[str] = "table"
+    table: Table
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a line that opens them."""
+
+    kind: ClassVar[str] = "fold"
+    summary: str
+    blocks: tuple["Block", ...]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands to type, one a line."""
+
+    kind: ClassVar[str] = "commands"
+    lines: tuple[str, ...]
+
+
+Block = Prose | Facts | Plot | Numbers | Fold | Commands
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    heading: str
+    blocks: tuple[Block, ...]
+
+
+GUESSING = (
+    Prose(
+        "A membership attack asks of a record: was it in the training data? Balanced accuracy is "
+        "how often the attack is right, averaged over members and nonmembers. 50% (0.5) is what "
+        "guessing achieves, 100% is certainty."
+    ),
+    Prose(
+        "AUC is the chance that a random member looks more like a member than a random "
+        "nonmember does; 0.5 is guessing. TPR at 1% FPR is the share of members found when at "
+        "most one nonmember in a hundred may be accused wrongly; guessing finds 1%. It matters "
+        "most: an average can look harmless while a few people are fully exposed."
+    ),
+)
+
+
+def run(document: Document) -> list[Section]:
+    """Return the sections on one pruning run and its audit, which may be absent."""
+    pruned, audit = document["prune"], document.get("audit")
+    facts = [
+        ("test accuracy", wording.percent(pruned["test_accuracy"])),
+        ("train accuracy", wording.percent(pruned["train_accuracy"])),
+        ("sparsity", wording.percent(pruned["sparsity"])),
+    ]
+    if pruned.get("nonzero") is not None:
+        facts.append(("parameters left", wording.count(pruned["nonzero"])))
+    opening = Section("At a glance", (Facts(tuple(facts)), Prose(_verdict(audit))))
+    if audit is None:
+        leaks: tuple[Block, ...] = (
+            Prose("This run has not been audited, so nothing is known about what it leaks. Next:"),
+            Commands(("privet audit RUN",)),
+        )
+    else:
+        leaks = (*GUESSING, *_audited(audit, identity="audit"))
+    return [
+        opening,
+        Section("What leaks", leaks),
+        Section("Round by round", tuple(_pruned(pruned, identity="run"))),
+        _settings([("Pruning", pruned), ("Audit", audit)]),
+    ]
+
+
+def protect(document: Document) -> list[Section]:
+    """Return the sections on one protection build."""
+    return [
+        Section("What the protection does", tuple(_protected(document))),
+        _settings([("Protection", document)]),
+    ]
+
+
+def demo(document: Document) -> list[Section]:
+    """Return the sections of the guided tour: defenses compared, then the protection."""
+    pruning = document["pruning"]
+    plot = Plot(
+        plots.leakage_by_defense(pruning, identity="defenses"),
+        "Each row is one defense. Left, each gray dot is one attack and the diamond is the most "
+        "accurate one; the closer to the dotted line at 50% (guessing), the less leaks. Right, "
+        "the bar is how often the pruned model is right on new data. Good is left on the left, "
+        "long on the right.",
+    )
+    compared: list[Block] = [*GUESSING, plot, Numbers(tables.comparison(pruning))]
+    for place, entry in enumerate(pruning):
+        blocks = list(_pruned(entry["prune"], identity=f"run-{place}"))
+        if entry.get("audit") is not None:
+            blocks += [
+                Prose(_verdict(entry["audit"])),
+                *_audited(entry["audit"], identity=f"audit-{place}"),
+            ]
+        summary = f"Defense {entry['prune']['defense']}: every round and every attack"
+        compared.append(Fold(summary, tuple(blocks)))
+    own = {key: document[key] for key in ("seed", "seconds", "versions") if key in document}
+    parts = [("Tour", own), ("Protection", document["protection"])]
+    for entry in pruning:
+        name = entry["prune"]["defense"]
+        parts += [(f"Pruning, {name}", entry["prune"]), (f"Audit, {name}", entry.get("audit"))]
+    return [
+        Section("Pruning without remembering people", tuple(compared)),
+        Section("Protecting a person's own data", tuple(_protected(document["protection"]))),
+        Section("What to try next", (Commands(tuple(map(str, document["next"]))),)),
+        _settings(parts),
+    ]
+
+
+def _verdict(audit: Document | None) -> str:
+    if audit is None:
+        return "Not audited yet."
+    found = audit["findings"]
+    worst, ranked = overall.strongest(found, "balanced_accuracy"), overall.strongest(found, "auc")
+    parts = [f"Attacks run: {len(found)}."]
+    if worst is not None:
+        parts.append(
+            f"The most accurate, {worst['attack']}, tells members from nonmembers correctly "
+            f"{wording.percent(worst['balanced_accuracy'])} of the time; guessing is 50.0%."
+        )
+    if ranked is not None:
+        parts.append(
+            f"The highest AUC is {wording.decimal(ranked['auc'])} ({ranked['attack']}); "
+            "guessing is 0.500."
+        )
+    if audit.get("adaptive") is True:
+        models = f"{audit['shadows']} shadow models" if "shadows" in audit else "shadow models"
+        parts.append(f"The attacker knew the defense: its {models} were trained with the same one.")
+    elif audit.get("adaptive") is False:
+        parts.append("The attacker did not adapt to the defense, so more may leak than shown.")
+    parts.append("An audit shows the least that leaks: an attack nobody has run may find more.")
+    return " ".join(parts)
+
+
+def _pruned(pruned: Document, *, identity: str) -> Sequence[Block]:
+    return (
+        Plot(
+            plots.rounds(pruned, identity=f"{identity}-rounds"),
+            "From left to right, more weights are removed. The train line is accuracy on the "
+            "data the model learned from, the dev line on data it did not; the gap between them "
+            "is what a membership attack feeds on.",
+        ),
+        Numbers(tables.rounds(pruned)),
+    )
+
+
+def _audited(audit: Document, *, identity: str) -> Sequence[Block]:
+    blocks: list[Block] = [
+        Plot(
+            plots.leakage_by_attack(audit, identity=f"{identity}-attacks"),
+            "One row an attack, the strongest on top. The farther right of the dotted line at "
+            "0.5 (guessing), the more it learns about who was in the training data.",
+        )
+    ]
+    if any(finding.get("roc") for finding in audit["findings"]):
+        blocks.append(
+            Plot(
+                plots.roc(audit, identity=f"{identity}-roc"),
+                "Each curve is one attack: how many members it finds, for a given share of "
+                "nonmembers wrongly accused. A curve above the dotted diagonal beats guessing. "
+                "Toward the left edge hardly anyone is accused wrongly, so each member found "
+                "there is found with confidence; both axes are logarithmic to show this corner.",
+            )
+        )
+    sources = Fold("Sources, sample sizes and times", (Numbers(tables.attacks(audit)),))
+    return (*blocks, Numbers(tables.audit(audit)), sources)
+
+
+def _protected(build: Document) -> Sequence[Block]:
+    against = build.get("attack") or {}
+    name = f" ({against['name']})" if against.get("name") else ""
+    if build["kind"] == "attribute":
+        aim = f"An attacker{name} reads a private attribute off a person's record."
+        budget = "how many entries of a record may change, on average"
+    else:
+        aim = f"An attacker{name} reads off a model's answer whether a record trained the model."
+        budget = "how far an answer may move (L1 distance), on average"
+    blocks: list[Block] = [
+        Prose(
+            f"{aim} The noise in a bundle, added on the person's own device, misleads it. Each "
+            "tier is a smaller bundle, for a weaker device. The less often the attack is right, "
+            "the better; the budget bounds " + budget + "."
+        )
+    ]
+    if overall.budgets(build):
+        blocks += [
+            Plot(
+                plots.attack_by_budget(build, identity="budget"),
+                "Lower is more private. The dashed line is the attack without protection, the "
+                "dotted line an attacker who always gives the most common answer: below it, "
+                f"looking at the data no longer pays. The budget is {budget}.",
+            ),
+            Numbers(tables.by_budget(build)),
+        ]
+    blocks += [
+        Plot(
+            plots.accuracy_by_parameters(build, identity="tiers"),
+            "Each dot is a tier, the square the unpruned defense model. Farther left is "
+            "smaller; as high as the dotted line is as accurate as unpruned.",
+        ),
+        Numbers(tables.tiers(build)),
+    ]
+    return (*blocks, *_defined(build))
+
+
+def _defined(build: Document) -> Sequence[Block]:
+    if not build.get("definitions"):
+        return ()
+    verdict = {
+        True: "The build passed: each tier is within the bounds below.",
+        False: "The build did not pass: at least one tier is outside the bounds below.",
+    }.get(build["definitions"].get("passed"), "Whether the build passed is not stated.")
+    return (Prose(verdict), Numbers(tables.definitions(build)))
+
+
+def _settings(parts: Sequence[tuple[str, Document | None]]) -> Section:
+    folds = [
+        Fold(name, (Numbers(tables.settings(part, title=f"{name}: settings")),))
+        for name, part in parts
+        if part
+    ]
+    lead = Prose("Settings, seeds and versions, as the document states them.")
+    return Section("How this was made", (lead, *folds))

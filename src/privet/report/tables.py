@@ -1,0 +1,291 @@
+"""The tables of a report as plain text cells, shared by the terminal and the page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from privet.report import overall, wording
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: every cell is finished text.
+
+    ``labels`` is how many leading columns hold names, aligned left; the others hold figures.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    labels: int = 1
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, note: str = ""
+) -> Table:
+    """Return a `Table` whose every text is safe to show (see `wording.printable`)."""
+    return Table(
+        wording.printable(title),
+        tuple(wording.printable(column) for column in columns),
+        tuple(tuple(wording.printable(cell) for cell in row) for row in rows),
+        wording.printable(note),
+    )
+
+
+def described(document: Document) -> str:
+    """Return "DATASET, defense D, sparsity S" with whatever of it the document states."""
+    parts = [str(document["dataset"])] if document.get("dataset") is not None else []
+    if document.get("defense") is not None:
+        parts.append(f"defense {document['defense']}")
+    if document.get("sparsity") is not None:
+        parts.append(f"sparsity {wording.percent(document['sparsity'])}")
+    return ", ".join(parts)
+
+
+def rounds(run: Document) -> Table:
+    """Return a pruning run round by round; the note holds the finished model's figures."""
+    rows = [
+        (
+            wording.count(entry["round"]),
+            wording.percent(entry["sparsity"]),
+            wording.percent(entry["train_accuracy"]),
+            wording.percent(entry["dev_accuracy"]),
+            wording.duration(entry["seconds"]),
+        )
+        for entry in run["rounds"]
+    ]
+    note = (
+        f"Finished model: test accuracy {wording.percent(run['test_accuracy'])}, "
+        f"train accuracy {wording.percent(run['train_accuracy'])}."
+    )
+    if run.get("nonzero") is not None and run.get("parameters") is not None:
+        note += (
+            f" {wording.count(run['nonzero'])} of {wording.count(run['parameters'])} "
+            "parameters are left."
+        )
+    return table(
+        f"Pruning of {described(run)}",
+        ("round", "sparsity", "train accuracy", "dev accuracy", "time"),
+        rows,
+        note=note,
+    )
+
+
+def audit(document: Document) -> Table:
+    """Return an audit, one attack a row."""
+    found = document["findings"]
+    levels = overall.levels(found)
+    rows = [
+        (
+            finding["attack"],
+            wording.percent(finding["balanced_accuracy"]),
+            wording.decimal(finding["auc"]),
+            *(
+                wording.rate(
+                    finding["tpr_at_fpr"].get(key), fpr=float(key), nonmembers=finding["nonmembers"]
+                )
+                for key in levels
+            ),
+        )
+        for finding in found
+    ]
+    columns = [f"TPR at {wording.level(float(key))} FPR" for key in levels]
+    return table(
+        " ".join(("Audit of", described(document))) if described(document) else "Audit",
+        ("attack", "balanced accuracy", "AUC", *columns),
+        rows,
+        note="Guessing: balanced accuracy 50.0%, AUC 0.500, TPR equal to FPR. Brackets: 95% "
+        "confidence interval, in percent. n/a under balanced accuracy: the attack only ranks.",
+    )
+
+
+def attacks(document: Document) -> Table:
+    """Return where each attack comes from, on how many samples it was judged, and its time."""
+    return table(
+        "The attacks",
+        ("attack", "source", "members", "nonmembers", "time"),
+        [
+            (
+                finding["attack"],
+                finding.get("paper") or wording.MISSING,
+                wording.count(finding["members"]),
+                wording.count(finding["nonmembers"]),
+                wording.duration(finding["seconds"]),
+            )
+            for finding in document["findings"]
+        ],
+    )
+
+
+def comparison(pruning: Sequence[Document]) -> Table:
+    """Return defenses side by side, one a row.
+
+    The strongest AUC and the TPR at 1 % FPR are each the highest over the attacks, so they may
+    belong to two different attacks; the interval is that attack's own.
+    """
+    return table(
+        "Defenses compared",
+        (
+            "defense",
+            "test accuracy",
+            "mean balanced accuracy",
+            "strongest AUC",
+            "strongest TPR at 1% FPR",
+        ),
+        [_compared(entry["prune"], entry.get("audit")) for entry in pruning],
+        note="Mean over the attacks with a decision rule; guessing is 50.0%. Strongest: the "
+        "highest over all attacks, named in parentheses. Brackets: 95% confidence interval, "
+        "in percent.",
+    )
+
+
+def _compared(run: Document, audit: Document | None) -> tuple[str, ...]:
+    start = (str(run["defense"]), wording.percent(run["test_accuracy"]))
+    if audit is None:
+        return (*start, "not audited", "not audited", "not audited")
+    found = audit["findings"]
+    ranked, low = overall.strongest(found, "auc"), overall.strongest_at(found, "0.01")
+    auc = wording.MISSING if ranked is None else _named(wording.decimal(ranked["auc"]), ranked)
+    if low is None:
+        # No attack resolves it: any finding's refusal says why.
+        shown = next((one for one in found if "0.01" in one["tpr_at_fpr"]), None)
+        rate = wording.MISSING if shown is None else _rate(shown)
+    else:
+        rate = _named(_rate(low), low)
+    return (*start, wording.percent(overall.mean_balanced_accuracy(found)), auc, rate)
+
+
+def _rate(finding: Document) -> str:
+    entry = finding["tpr_at_fpr"]["0.01"]
+    return wording.rate(entry, fpr=0.01, nonmembers=finding["nonmembers"])
+
+
+def _named(figure: str, finding: Document) -> str:
+    return f"{figure} ({finding['attack']})"
+
+
+def tiers(build: Document) -> Table:
+    """Return a protection build: the unpruned defense model, then one tier a row."""
+    base = build["base"]
+    unpruned = build.get("base_attack_accuracy_by_budget") or {}
+    first = (
+        "unpruned",
+        wording.speedup(1),
+        wording.count(base["parameters"]),
+        wording.count(base["macs"]),
+        wording.percent(base["accuracy"]),
+        wording.percent(overall.mean_over_budgets(unpruned)),
+        wording.MISSING,
+        wording.MISSING,
+    )
+    rows = [
+        (
+            wording.speedup(tier["asked_speedup"]),
+            wording.speedup(tier["reached_speedup"]),
+            wording.count(tier["parameters"]),
+            wording.count(tier["macs"]),
+            wording.percent(tier["accuracy"]),
+            wording.percent(tier.get("attack_accuracy")),
+            wording.percent(tier.get("found")),
+            wording.size(tier["bytes"]),
+        )
+        for tier in build["tiers"]
+    ]
+    against = build.get("attack") or {}
+    note = (
+        f"Attack accuracy: mean over the budgets. Without protection the attack reaches "
+        f"{wording.percent(against.get('unprotected_accuracy'))}; always naming the most common "
+        f"answer reaches {wording.percent(against.get('majority_accuracy'))}. "
+        f"Bundles: {', '.join(PurePath(str(tier['bundle'])).name for tier in build['tiers'])}."
+    )
+    return table(
+        f"Protection of {build['dataset']} ({build['kind']})",
+        (
+            "tier",
+            "speed-up",
+            "parameters",
+            "MACs",
+            "accuracy",
+            "attack accuracy",
+            "noise found",
+            "bundle",
+        ),
+        [first, *rows],
+        note=note,
+    )
+
+
+def by_budget(build: Document) -> Table:
+    """Return the attack's accuracy at each budget, one tier a row."""
+    keys = overall.budgets(build)
+    series = [("unpruned", build.get("base_attack_accuracy_by_budget") or {})]
+    series = series if series[0][1] else []
+    series += [
+        (wording.speedup(tier["asked_speedup"]), tier.get("attack_accuracy_by_budget") or {})
+        for tier in build["tiers"]
+    ]
+    return table(
+        "Attack accuracy at each budget",
+        ("tier", *keys),
+        [(name, *(wording.percent(values.get(key)) for key in keys)) for name, values in series],
+    )
+
+
+def definitions(build: Document) -> Table:
+    """Return SP-ASPP's Definitions 1-3 (section 3.2): what each bounds, the bound, the worst tier.
+
+    The worst tier is worked out here from the build's own figures, so that a reader can check
+    the verdict stated beside the table.
+    """
+    bounds, base, each = build["definitions"], build["base"], build["tiers"]
+    unpruned = overall.mean_over_budgets(build.get("base_attack_accuracy_by_budget") or {})
+    attacked = [wording.finite(tier.get("attack_accuracy")) for tier in each]
+    reached = [value for value in attacked if value is not None]
+    gaps = [] if unpruned is None else [abs(value - unpruned) for value in reached]
+    losses = [abs(base["accuracy"] - tier["accuracy"]) for tier in each]
+    ratios = [tier["parameters"] / base["parameters"] for tier in each]
+    rows = [
+        ("1: as useful", "accuracy differs from the unpruned model's by", "m", losses),
+        ("2: small", "parameters, as a share of the unpruned model's", "r", ratios),
+        ("3: as protective", "attack accuracy", "q", reached),
+        ("3: as protective", "attack accuracy differs from the unpruned model's by", "n", gaps),
+    ]
+    return Table(
+        "Definitions 1-3",
+        ("definition", "what is bounded", "bound", "worst tier"),
+        tuple(
+            (
+                name,
+                what,
+                f"{symbol} = {wording.percent(bounds.get(symbol))}",
+                wording.percent(max(values, default=None)),
+            )
+            for name, what, symbol, values in rows
+        ),
+        labels=2,
+    )
+
+
+def settings(document: Document, *, title: str) -> Table:
+    """Return every plain value of a document, and every list of them, by its name.
+
+    Names of parts within parts are joined by a dot; lists of parts are tables of their own
+    and left out.
+    """
+    return table(title, ("setting", "value"), list(_plain(document, "")))
+
+
+def _plain(value: Document, prefix: str) -> Iterable[tuple[str, str]]:
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping):
+            yield from _plain(inner, f"{name}.")
+        elif isinstance(inner, Sequence) and not isinstance(inner, str):
+            if not any(isinstance(part, (Mapping, list, tuple)) for part in inner):
+                yield name, ", ".join(str(part) for part in inner)
+        else:
+            yield name, "none" if inner is None else str(inner)

@@ -1,0 +1,54 @@
+"""The tables of a report in the terminal, as Rich renderables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from privet.report import tables
+from privet.report.tables import Table
+
+
+def audit_table(audit: Mapping[str, Any]) -> RichTable:
+    """Return an audit's findings, one attack a row, with intervals in brackets."""
+    return rich(tables.audit(audit))
+
+
+def prune_table(run: Mapping[str, Any]) -> RichTable:
+    """Return a pruning run round by round, the finished model's figures below."""
+    return rich(tables.rounds(run))
+
+
+def protect_table(build: Mapping[str, Any]) -> RichTable:
+    """Return a protection build: the unpruned defense model, then one tier a row."""
+    return rich(tables.tiers(build))
+
+
+def comparison_table(pruning: Sequence[Mapping[str, Any]]) -> RichTable:
+    """Return defenses side by side: accuracy kept against what leaks.
+
+    ``pruning`` holds ``{"prune": run, "audit": audit or None}``, one a defense.
+    """
+    return rich(tables.comparison(pruning))
+
+
+def rich(table: Table) -> RichTable:
+    """Return ``table`` for Rich; cells are literal text, so brackets in them are no markup."""
+    shown = RichTable(
+        title=Text(table.title, style="bold"),
+        caption=Text(table.note) if table.note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for position, column in enumerate(table.columns):
+        shown.add_column(
+            Text(column),
+            justify="left" if position < table.labels else "right",
+            vertical="bottom" if position < table.labels else "top",
+        )
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown

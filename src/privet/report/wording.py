@@ -1,0 +1,115 @@
+"""Single numbers in words, the same in the terminal and on the page.
+
+All rates come in as fractions. What is not known is shown as ``n/a``, never as zero.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from privet.errors import DataError
+
+MISSING = "n/a"
+
+
+def printable(value: object) -> str:
+    """Return ``value`` as text in which control characters cannot act.
+
+    Documents may come from strangers: escape sequences would reach the terminal, and lone
+    surrogates or NUL would make a page that no parser reads. Each becomes U+FFFD.
+    """
+    return "".join(
+        mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value)
+    )
+
+
+def finite(value: Any) -> float | None:
+    """Return ``value`` as a float; None for null, NaN and infinities; `DataError` for the rest."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        shown = printable(value)[:40]
+        raise DataError(f"expected a number in the document, got {shown!r}; write the JSON again")
+    return float(value) if math.isfinite(value) else None
+
+
+def percent(value: Any) -> str:
+    """Return a fraction as a percentage with one decimal, e.g. ``58.8%``."""
+    number = finite(value)
+    return MISSING if number is None else f"{number:.1%}"
+
+
+def level(value: float) -> str:
+    """Return a chosen fraction, such as an FPR, without padding: ``10%``, ``0.1%``."""
+    return f"{100 * value:.6g}%"
+
+
+def decimal(value: Any, *, places: int = 3) -> str:
+    """Return a number with fixed decimals, e.g. ``0.612``."""
+    number = finite(value)
+    return MISSING if number is None else f"{number:.{places}f}"
+
+
+def count(value: Any) -> str:
+    """Return a whole number with its thousands marked, e.g. ``7,012,345``."""
+    number = finite(value)
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def speedup(value: Any) -> str:
+    """Return a speed-up, e.g. ``57.2x`` or ``50x``."""
+    number = finite(value)
+    return MISSING if number is None else f"{number:,.1f}x".replace(".0x", "x")
+
+
+def size(value: Any) -> str:
+    """Return bytes in decimal units with three digits, e.g. ``28.1 kB``."""
+    number = finite(value)
+    if number is None:
+        return MISSING
+    for unit in ("B", "kB", "MB"):
+        # 999.5 would round up to the four digits of the next unit.
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} GB" if number < 999.5 else f"{number:,.0f} GB"
+
+
+def duration(value: Any) -> str:
+    """Return seconds as ``0.4 s``, ``42 s``, ``3 min 12 s`` or ``2 h 5 min``."""
+    number = finite(value)
+    if number is None:
+        return MISSING
+    if number < 9.95:
+        return f"{number:.1f} s"
+    seconds = round(number)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def resolved(entry: Mapping[str, Any] | None) -> bool:
+    """Say whether a TPR entry holds a figure that its nonmembers can support."""
+    return entry is not None and entry.get("tpr") is not None and entry.get("resolved", True)
+
+
+def rate(entry: Mapping[str, Any] | None, *, fpr: float, nonmembers: Any) -> str:
+    """Return a TPR with its confidence interval in brackets, in percent: ``4.2% [2.1, 7.4]``.
+
+    An FPR below one in ``nonmembers`` cannot be measured; the cell then says how many nonmembers
+    it takes (``1 / fpr``, the least that could ever do) in place of a figure.
+    """
+    if entry is None:
+        return MISSING
+    if not resolved(entry):
+        needed = math.ceil(1 / fpr - 1e-9)
+        have = finite(nonmembers)
+        if have is not None and have >= needed:
+            return f"{MISSING} (not resolved)"
+        return f"{MISSING} (needs \N{GREATER-THAN OR EQUAL TO} {needed:,} nonmembers)"
+    low, high = finite(entry.get("low")), finite(entry.get("high"))
+    if low is None or high is None:
+        return percent(entry["tpr"])
+    return f"{percent(entry['tpr'])} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,94 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privet.data import Table, membership_split, pruning_split, shadow_pool, train_fraction
+from privet.data.splits import draw_members
+from privet.errors import DataError
+
+
+def rows(n: int, *, images: bool = False) -> Table:
+    shape = (n, 3, 2, 2) if images else (n, 4)
+    return Table(np.zeros(shape, np.float32), np.arange(n) % 2, classes=2, name="t")
+
+
+def disjoint(*parts: np.ndarray) -> bool:
+    together = np.concatenate(parts)
+    return np.unique(together).size == together.size
+
+
+def test_location_sizes() -> None:
+    split = pruning_split(rows(5010), seed=7)
+    assert [len(p) for p in (split.train, split.dev, split.test, split.attacker)] == [
+        2004,
+        167,
+        334,
+        2505,
+    ]
+
+
+@given(st.integers(80, 400), st.integers(0, 2**31), st.booleans())
+def test_pruning_split_shares_no_row(n: int, seed: int, images: bool) -> None:
+    table = rows(n, images=images)
+    split = pruning_split(table, seed)
+    parts = (split.train, split.dev, split.test, split.attacker)
+    assert disjoint(*parts)
+    assert sum(map(len, parts)) == n
+    assert len(split.train) == round((0.9 if images else 0.8) * (n // 2))
+    pool = shadow_pool(len(split.attacker), seed, train_fraction(table))
+    own = np.concatenate([pool.pool, pool.dev])
+    np.testing.assert_array_equal(np.sort(own), np.arange(len(split.attacker)))
+    members = draw_members(pool, seed)
+    assert members.shape == pool.pool.shape
+    assert members.sum() == round((0.9 if images else 0.8) * len(split.attacker))
+
+
+def test_splits_follow_their_seed() -> None:
+    table = rows(500)
+    first, again, other = (pruning_split(table, seed) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first.train, again.train)
+    assert not np.array_equal(first.train, other.train)
+    pool = shadow_pool(len(first.attacker), 7, 0.8)
+    shadows = [draw_members(pool, seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(shadows[0], shadows[1])
+    assert not np.array_equal(shadows[0], shadows[2])
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_too_few_rows_to_prune_on(n: int) -> None:
+    with pytest.raises(DataError, match="too few"):
+        pruning_split(rows(n), seed=1)
+    with pytest.raises(DataError, match="too few"):
+        shadow_pool(n, 1, 1.0)
+
+
+def test_memguard_sizes_for_location() -> None:
+    split = membership_split(5010, seed=1)
+    assert [len(part) for part in vars(split).values()] == [1000, 1000, 1000, 500, 500]
+
+
+@given(st.integers(11, 3000), st.integers(0, 2**31))
+def test_membership_split_shares_no_row_and_is_balanced(n: int, seed: int) -> None:
+    split = membership_split(n, seed)
+    parts = list(vars(split).values())
+    assert disjoint(*parts)
+    assert all(part.size and part.min() >= 0 and part.max() < n for part in parts)
+    assert len(split.members) == len(split.nonmembers) == len(split.evaluation_nonmembers)
+    assert len(split.shadow_members) == len(split.shadow_nonmembers)
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(parts, vars(membership_split(n, seed)).values(), strict=True)
+    )
+
+
+def test_membership_parts_are_shuffled() -> None:
+    parts = vars(membership_split(5010, seed=1)).values()
+    assert all(np.abs(a.mean() - b.mean()) < 400 for a, b in pairwise(parts))
+
+
+def test_too_few_rows_for_membership() -> None:
+    with pytest.raises(DataError, match="at least 11"):
+        membership_split(10, seed=1)

@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privet.defenses.wemem import RSW, SWMR, ranks_in_class, regularize_risk, window
+from privet.errors import OptionError
+from privet.fit import Setup, adam
+
+
+def make_setup(labels, scores, **changes):
+    labels = torch.as_tensor(labels)
+    setup = Setup(
+        model=torch.nn.Linear(1, 2),
+        inputs=torch.zeros(len(labels), 1),
+        labels=labels,
+        optimizer=adam(0.01),
+        batch_size=4,
+        weight_decay=5e-4,
+        scores=np.asarray(scores, dtype=float),
+    )
+    return replace(setup, **changes)
+
+
+def seen(setup, epoch):
+    return sorted(int(i) for each in setup.epoch_passes(epoch) for i in each.indices)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=30))
+def test_ranks_sort_each_class_by_score(rows):
+    labels = np.array([label for label, _ in rows])
+    scores = np.array([float(score) for _, score in rows])
+    for order, sign in (("high-to-low", -1), ("low-to-high", 1)):
+        ranks = ranks_in_class(scores, labels, order)
+        for label in np.unique(labels):
+            inside = labels == label
+            assert sorted(ranks[inside]) == list(range(inside.sum()))
+            by_rank = scores[inside][np.argsort(ranks[inside])]
+            assert (np.diff(sign * by_rank) >= 0).all()
+
+
+def test_the_window_slides_by_its_stride_within_each_class():
+    # Class 0 holds samples 0..5 by falling score, class 1 samples 6..8.
+    setup = make_setup([0] * 6 + [1] * 3, [9, 8, 7, 6, 5, 4, 3, 2, 1])
+    slid = window(setup, width=2, stride=1, order="high-to-low", restart=True)
+    assert seen(slid, 0) == [0, 1, 6, 7]
+    assert seen(slid, 1) == [1, 2, 7, 8]
+    # Class 1 has come to its end and wraps; class 0 has not, and is not narrowed by it.
+    assert seen(slid, 2) == [2, 3, 6, 8]
+    assert seen(slid, 5) == [0, 5, 6, 8]
+
+
+def test_a_window_wider_than_a_class_holds_all_of_it_once():
+    setup = make_setup([0] * 3 + [1] * 8, range(11))
+    wide = window(setup, width=5, stride=1, order="low-to-high", restart=True)
+    for epoch in range(10):
+        assert {0, 1, 2} <= set(seen(wide, epoch))
+        assert len(seen(wide, epoch)) == 3 + 5
+
+
+def test_without_restart_the_window_moves_on_over_rounds():
+    setup = make_setup([0] * 20, range(20), first_epoch=7)
+    moved = window(setup, width=3, stride=1, order="low-to-high", restart=False)
+    assert seen(moved, 0) == [7, 8, 9]
+    restarted = window(setup, width=3, stride=1, order="low-to-high", restart=True)
+    assert seen(restarted, 0) == [0, 1, 2]
+
+
+def test_risky_samples_train_apart_with_their_own_decay():
+    setup = make_setup([0, 0, 1, 1], [0.2, 0.6, 0.7, 0.1])
+    passes = regularize_risk(setup, threshold=0.6, weight_decay=0.1).epoch_passes(0)
+    assert [(each.indices.tolist(), each.weight_decay) for each in passes] == [
+        ([0, 3], 5e-4),
+        ([1, 2], 0.1),
+    ]
+
+
+def test_the_primitives_compose():
+    setup = make_setup([0] * 6, [0.9, 0.8, 0.7, 0.3, 0.2, 0.1])
+    started = SWMR(width=4, stride=1, threshold=0.75).start(setup)
+    by_decay = {each.weight_decay: each.indices.tolist() for each in started.epoch_passes(0)}
+    assert by_decay == {5e-4: [2, 3], 0.1: [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("defense", "scores", "message"),
+    [
+        (RSW(width=0), [0.1, 0.2], "width >= 1"),
+        (SWMR(risk_weight_decay=-1.0), [0.1, 0.2], "at least 0"),
+        (RSW(), [0.1, np.nan], "finite"),
+        (RSW(), [0.1], "one a sample"),
+    ],
+)
+def test_impossible_settings_are_named(defense, scores, message):
+    with pytest.raises(OptionError, match=message):
+        defense.start(make_setup([0, 1], scores))

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from device.plain_loops import plain_noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from privet.device import Bundle, Network, Settings
+from privet.device.membership import find_noise, log_confidences, release_probability
+from privet.device.network import softmax
+from privet.errors import DataError, OptionError
+
+
+def test_same_noise_as_the_plain_loop(detector, logits):
+    noise = find_noise(detector, logits[:40], max_steps=120)
+    assert noise.found.mean() > 0.9
+    for row in range(40):
+        expected = plain_noise(detector, logits[row], max_steps=120)
+        assert noise.found[row] == (expected is not None)
+        if expected is not None:
+            np.testing.assert_allclose(noise.after[row], expected, atol=1e-5)
+
+
+def test_first_steps_follow_the_autograd_of_the_printed_loss(detector, logits):
+    torch = pytest.importorskip("torch")
+    z = np.sort(logits[:25], axis=1)
+    layers = zip(detector.weights, detector.biases, strict=True)
+    pairs = [(torch.tensor(w), torch.tensor(b)) for w, b in layers]
+
+    def h(s):
+        for w, b in pairs[:-1]:
+            s = torch.relu(s @ w.T + b)
+        return s @ pairs[-1][0].T + pairs[-1][1]
+
+    ours = find_noise(detector, z, max_steps=1)
+    for row in range(25):
+        start = torch.tensor(z[row])
+        e = torch.zeros_like(start, requires_grad=True)
+        s = torch.softmax(start + e, dim=0)
+        loss = h(s.float()).abs().sum() + 10 * torch.relu((start + e)[:-1].max() - (start + e)[-1])
+        (gradient,) = torch.autograd.grad(loss, e)
+        expected = torch.softmax(start - 0.1 * gradient / gradient.norm(), dim=0).numpy()
+        before = float(h(torch.softmax(start, dim=0).float()))
+        flips = before * float(h(torch.tensor(expected).float())) <= 0
+        assert ours.found[row] == (flips and expected.argmax() == len(expected) - 1)
+        if ours.found[row]:
+            np.testing.assert_allclose(ours.after[row], expected, atol=1e-6)
+
+
+def test_found_noise_flips_the_decision_and_keeps_the_label(detector, logits):
+    noise = find_noise(detector, logits)
+    assert noise.found.mean() > 0.95
+    hit = noise.found
+    assert (np.sign(noise.g_before - 0.5) != np.sign(noise.g_after - 0.5))[hit].all()
+    np.testing.assert_array_equal(noise.after.argmax(axis=1), logits.argmax(axis=1))
+    np.testing.assert_array_equal(noise.label, logits.argmax(axis=1))
+    np.testing.assert_allclose(noise.before, softmax(logits))
+    np.testing.assert_allclose(noise.distance, abs(noise.after - noise.before).sum(axis=1))
+    assert (noise.distance[hit] > 0).all()
+
+
+def test_later_rounds_shrink_the_distortion(detector, logits, monkeypatch):
+    whole = find_noise(detector, logits)
+    monkeypatch.setattr("privet.device.membership.DISTORTION_WEIGHTS", (0.1,))
+    first = find_noise(detector, logits)
+    np.testing.assert_array_equal(whole.found, first.found)
+    assert whole.distance.mean() < first.distance.mean()
+
+
+def test_one_by_one_equals_all_at_once(detector, logits):
+    together = find_noise(detector, logits[:30], max_steps=99)
+    for row in range(30):
+        alone = find_noise(detector, logits[row : row + 1], max_steps=99)
+        assert alone.found[0] == together.found[row]
+        np.testing.assert_allclose(alone.after[0], together.after[row], atol=1e-5)
+
+
+def test_zero_gradient_and_indifference_mean_no_noise():
+    flat = [np.zeros((4, 6), "f4"), np.zeros((1, 4), "f4")]
+    for bias in (1.0, 1e-6, 0.0):
+        net = Network(tuple(flat), (np.zeros(4, "f4"), np.array([bias], "f4")))
+        noise = find_noise(net, np.random.default_rng(0).normal(size=(5, 6)))
+        assert not noise.found.any()
+        np.testing.assert_array_equal(noise.after, noise.before)
+        assert (release_probability(noise, 1.0) == 0).all()
+
+
+def test_release_probability_keeps_expected_distance_within_budget(detector, logits):
+    noise = find_noise(detector, logits)
+    for budget in (0.0, 0.1, 0.5, 2.0):
+        p = release_probability(noise, budget)
+        assert ((p >= 0) & (p <= 1)).all()
+        assert (p * noise.distance <= budget + 1e-12).all()
+        better = abs(noise.g_after - 0.5) < abs(noise.g_before - 0.5)
+        np.testing.assert_array_equal(p[~better], 0)
+        np.testing.assert_array_equal(p[better & (noise.distance <= budget)], 1)
+
+
+extremes = st.one_of(
+    st.floats(-50, 50), st.sampled_from([-50.0, 0.0, 50.0, 1e-300, 700.0, -745.0, 1e6])
+)
+
+
+@given(hnp.arrays(np.float64, (5, 8), elements=extremes), st.floats(0, 2), st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_any_logits_give_probability_vectors_of_the_same_label(detector, z, budget, secret):
+    bundle = Bundle("membership", detector, settings=Settings(max_steps=25))
+    key = bytes([secret]) * 32
+    release = bundle.protect(z, budget=budget, key=key, logits=True)
+    before = softmax(z)
+    assert (release.records >= 0).all()
+    np.testing.assert_allclose(release.records.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_array_equal(release.records.argmax(axis=1), before.argmax(axis=1))
+    assert (release.expected_cost <= budget + 1e-9).all()
+    np.testing.assert_allclose(release.cost, abs(release.records - before).sum(axis=1), atol=1e-9)
+    again = bundle.protect(z, budget=budget, key=key, logits=True)
+    np.testing.assert_array_equal(release.records, again.records)
+
+
+def test_two_classes_ties_and_one_hot_vectors():
+    rng = np.random.default_rng(1)
+    net = Network(
+        (rng.normal(size=(6, 2)).astype("f4"), rng.normal(size=(1, 6)).astype("f4")),
+        (rng.normal(size=6).astype("f4"), np.zeros(1, "f4")),
+    )
+    confidences = np.array([[0.5, 0.5], [1, 0], [0, 1], [0.3, 0.7]])
+    noise = find_noise(net, log_confidences(confidences))
+    np.testing.assert_array_equal(noise.label, [0, 0, 1, 1])
+    np.testing.assert_array_equal(noise.after.argmax(axis=1), [0, 0, 1, 1])
+    np.testing.assert_allclose(noise.before, confidences, atol=1e-15)
+
+
+def test_jitter_of_a_classifier_does_not_redraw(detector, logits, key):
+    bundle = Bundle("membership", detector, settings=Settings(max_steps=60))
+    one = bundle.protect(logits, budget=0.2, key=key, logits=True)
+    jittered = logits + np.random.default_rng(0).normal(0, 1e-7, logits.shape)
+    two = bundle.protect(jittered, budget=0.2, key=key, logits=True)
+    assert ((one.cost > 0) == (two.cost > 0)).mean() > 0.98
+    from_confidences = bundle.protect(softmax(logits), budget=0.2, key=key)
+    assert ((one.cost > 0) == (from_confidences.cost > 0)).mean() > 0.98
+    identity = np.arange(len(logits))[:, None] + 1
+    first = bundle.protect(logits, budget=0.2, key=key, logits=True, identity=identity)
+    second = bundle.protect(jittered, budget=0.2, key=key, logits=True, identity=identity)
+    np.testing.assert_array_equal(first.cost > 0, second.cost > 0)
+
+
+def test_bad_input_is_named(detector):
+    with pytest.raises(DataError, match="record 1 is no probability vector"):
+        log_confidences(np.array([[0.5, 0.5], [0.5, 0.7]]))
+    with pytest.raises(DataError, match="record 0"):
+        log_confidences(np.array([[np.nan, 0.5]]))
+    with pytest.raises(DataError, match="record 1 holds NaN"):
+        find_noise(detector, np.array([[0.0] * 8, [np.inf] * 8]))
+    with pytest.raises(DataError, match="shape"):
+        find_noise(detector, np.zeros((3, 7)))
+    with pytest.raises(OptionError, match="max_steps"):
+        find_noise(detector, np.zeros((3, 8)), max_steps=0)

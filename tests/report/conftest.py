@@ -1,0 +1,137 @@
+import copy
+
+import numpy as np
+import pytest
+
+ATTACKS = {
+    "conf": 0.30,
+    "entr": 0.22,
+    "mentr": 0.31,
+    "hconf": 0.2,
+    "nn": 0.34,
+    "samia": 0.36,
+    "lira": 0.55,
+    "rmia": 0.6,
+    "loss": 0.28,
+    "gap": 0.1,
+}
+
+
+def _finding(attack, strength, *, nonmembers=400):
+    fpr = np.linspace(0, 1, 60) ** 3
+    tpr = fpr ** (1 - strength)
+    rates = {}
+    for level in ("0.1", "0.01", "0.001"):
+        at = float(level) ** (1 - strength)
+        rates[level] = {
+            "tpr": at,
+            "low": at * 0.8,
+            "high": min(1.0, at * 1.3),
+            "resolved": float(level) * nonmembers >= 1,
+        }
+    ranks_only = attack in ("lira", "rmia")
+    return {
+        "attack": attack,
+        "paper": f"Somebody et al., on {attack}",
+        "balanced_accuracy": None if ranks_only else 0.5 + strength / 3,
+        "auc": 1 / (2 - strength),
+        "tpr_at_fpr": rates,
+        "members": 1000,
+        "nonmembers": nonmembers,
+        "seconds": 1.5,
+        "roc": {"fpr": fpr.tolist(), "tpr": tpr.tolist()},
+    }
+
+
+def _run(defense, *, leak):
+    return {
+        "prune": {
+            "dataset": "location",
+            "model": "fully-connected",
+            "defense": defense,
+            "pruner": "magnitude",
+            "sparsity": 0.6,
+            "rounds": [
+                {
+                    "round": place,
+                    "sparsity": 1 - 0.4 ** (place / 4),
+                    "train_accuracy": 0.75 + leak * (0.04 + 0.05 * place),
+                    "dev_accuracy": 0.66 - 0.005 * place,
+                    "seconds": 2.5,
+                }
+                for place in range(5)
+            ],
+            "test_accuracy": 0.6543,
+            "train_accuracy": 0.75 + 0.24 * leak,
+            "parameters": 150_000,
+            "nonzero": 61_234,
+            "seconds": 75.2,
+            "seed": 7,
+            "versions": {"privet": "0.1.0", "torch": "2.13.0"},
+        },
+        "audit": {
+            "dataset": "location",
+            "defense": defense,
+            "sparsity": 0.6,
+            "findings": [_finding(name, leak * value) for name, value in ATTACKS.items()],
+            "adaptive": True,
+            "shadows": 5,
+            "test_accuracy": 0.6543,
+            "train_accuracy": 0.75 + 0.24 * leak,
+        },
+    }
+
+
+def _build():
+    budgets = ("1.5", "2", "3", "4", "5")
+    return {
+        "dataset": "att",
+        "kind": "attribute",
+        "base": {"accuracy": 0.4907, "parameters": 40_104_025, "macs": 40_100_000},
+        "tiers": [
+            {
+                "asked_speedup": asked,
+                "reached_speedup": asked * 1.1,
+                "parameters": 40_104_025 // asked,
+                "macs": 40_100_000 // asked,
+                "accuracy": accuracy,
+                "bytes": 160_416_100 // asked,
+                "bundle": f"att-x{asked}.safetensors",
+                "attack_accuracy_by_budget": {
+                    key: 0.34 - 0.04 * place + 0.0002 * asked for place, key in enumerate(budgets)
+                },
+                "attack_accuracy": 0.26 + 0.0002 * asked,
+                "found": 0.993,
+            }
+            for asked, accuracy in ((50, 0.494), (100, 0.4883), (200, 0.481))
+        ],
+        "definitions": {"m": 0.02, "r": 0.05, "q": 0.35, "n": 0.1, "passed": True},
+        "attack": {"unprotected_accuracy": 0.47, "majority_accuracy": 0.0993, "name": "NN"},
+        "base_attack_accuracy_by_budget": dict.fromkeys(budgets, 0.33),
+    }
+
+
+@pytest.fixture
+def run():
+    return _run("none", leak=1.0)
+
+
+@pytest.fixture
+def build():
+    return _build()
+
+
+@pytest.fixture
+def demo():
+    return copy.deepcopy(
+        {
+            "title": "privet: a guided tour",
+            "intro": "Two stories in three minutes.\nEverything below was made on this machine.",
+            "seconds": 192.4,
+            "pruning": [_run("none", leak=1.0), _run("rmr", leak=0.5), _run("distill", leak=0.3)],
+            "protection": _build(),
+            "next": ["privet prune location --out runs/mine", "privet audit runs/mine"],
+            "versions": {"privet": "0.1.0"},
+            "seed": 7,
+        }
+    )

@@ -1,0 +1,96 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from privet.report import terminal
+
+
+def shown(renderable, *, width=120):
+    console = Console(file=StringIO(), width=width, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def line(text, start):
+    return next(one for one in text.splitlines() if one.split()[:1] == [start])
+
+
+def test_an_audit_shows_rates_with_intervals_and_refuses_what_it_cannot_resolve(run):
+    finding = run["audit"]["findings"][0]
+    finding.update(balanced_accuracy=0.5876, auc=0.6123)
+    finding["tpr_at_fpr"]["0.01"] = {"tpr": 0.042, "low": 0.0211, "high": 0.0742, "resolved": True}
+    row = line(shown(terminal.audit_table(run["audit"])), "conf")
+    assert "58.8%" in row
+    assert "0.612" in row
+    assert "4.2% [2.1, 7.4]" in row
+    assert "n/a (needs \u2265 1,000 nonmembers)" in row
+
+
+def test_an_attack_without_a_decision_rule_has_no_balanced_accuracy(run):
+    assert line(shown(terminal.audit_table(run["audit"])), "lira").split()[1] == "n/a"
+
+
+def test_a_run_shows_each_round_and_the_finished_model(run):
+    text = shown(terminal.prune_table(run["prune"]))
+    assert line(text, "4").split() == ["4", "60.0%", "99.0%", "64.0%", "2.5", "s"]
+    assert "test accuracy 65.4%" in text
+    assert "61,234 of 150,000" in text
+
+
+def test_a_build_shows_the_unpruned_model_and_its_tiers(build):
+    text = shown(terminal.protect_table(build))
+    assert line(text, "unpruned").split()[1:6] == [
+        "1x",
+        "40,104,025",
+        "40,100,000",
+        "49.1%",
+        "33.0%",
+    ]
+    assert line(text, "50x").split()[1:] == [
+        *("55x", "802,080", "802,000", "49.4%", "27.0%", "99.3%", "3.21", "MB")
+    ]
+    assert "47.0%" in text
+    assert "9.9%" in text
+
+
+def test_a_comparison_names_the_strongest_attack(demo):
+    found = demo["pruning"][0]["audit"]["findings"]
+    for finding in found:
+        finding["balanced_accuracy"] = None
+    found[0]["balanced_accuracy"], found[1]["balanced_accuracy"] = 0.60, 0.70
+    found[2]["tpr_at_fpr"]["0.01"] = {"tpr": 0.5, "low": 0.4, "high": 0.6, "resolved": True}
+    found[3]["tpr_at_fpr"]["0.01"] = {"tpr": 0.9, "low": 0.8, "high": 1.0, "resolved": False}
+    row = line(shown(terminal.comparison_table(demo["pruning"])), "none")
+    assert "65.0%" in row
+    assert "0.714 (rmia)" in row
+    assert "50.0% [40.0, 60.0] (mentr)" in row
+
+
+def test_a_comparison_says_what_is_not_known(demo):
+    demo["pruning"][0]["audit"] = None
+    for finding in demo["pruning"][1]["audit"]["findings"]:
+        finding["nonmembers"] = 60
+        finding["tpr_at_fpr"]["0.01"]["resolved"] = False
+    text = shown(terminal.comparison_table(demo["pruning"]))
+    assert line(text, "none").count("not audited") == 3
+    assert "n/a (needs \u2265 100 nonmembers)" in line(text, "rmr")
+
+
+def test_names_are_neither_markup_nor_escape_sequences(run):
+    run["audit"]["findings"][0]["attack"] = "[red]x[/red]"
+    run["audit"]["findings"][1]["attack"] = "\x1b[31mred"
+    text = shown(terminal.audit_table(run["audit"]))
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_tables_fit_the_terminal(run, build, demo, width):
+    for table in (
+        terminal.audit_table(run["audit"]),
+        terminal.prune_table(run["prune"]),
+        terminal.protect_table(build),
+        terminal.comparison_table(demo["pruning"]),
+    ):
+        assert max(map(len, shown(table, width=width).splitlines())) <= width
