@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from privet import query
 from privet.errors import OptionError
-from privet.seeds import derive
-from privet.signals import FloatArray
 from privet.lazy_adam import LazyAdam
 from privet.progress import track
+from privet.seeds import derive
+from privet.signals import FloatArray
 from privet.sparse import Inputs, SparseInputLinear, take
 
 
@@ -28,8 +28,7 @@ from privet.sparse import Inputs, SparseInputLinear, take
 class Pass:
     """Samples to visit once, in random order, with a weight decay of their own.
 
-    Batches never mix samples of two passes; batches of all passes of an epoch are interleaved at
-    random.
+    An epoch runs through its passes one after another, with one optimizer; no batch mixes two.
     """
 
     indices: Tensor
@@ -226,14 +225,12 @@ def _batches(setup: Setup, epoch: int) -> list[Pass]:
     batches = [
         Pass(chunk, each.weight_decay)
         for each in setup.epoch_passes(epoch)
-        for chunk in torch.split(
-            each.indices[torch.randperm(len(each.indices))], setup.batch_size
-        )
+        for chunk in torch.split(each.indices[torch.randperm(len(each.indices))], setup.batch_size)
         if len(chunk)
     ]
     if not batches:
         raise OptionError(f"epoch {epoch} has no samples to train on; widen the window")
-    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+    return batches
 
 
 def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:

@@ -1,5 +1,6 @@
 """The networks of the papers, and the plain description that rebuilds one without pickle."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def macs(widths: Sequence[int]) -> int:
     ``widths`` runs from inputs to outputs. Biases and activations are not counted, which makes
     ratios of this figure the speed-up of the matrix products.
     """
-    return sum(before * after for before, after in zip(widths, widths[1:], strict=False))
+    return sum(before * after for before, after in itertools.pairwise(widths))
 
 
 def parameters(network: nn.Module) -> int:

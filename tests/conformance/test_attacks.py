@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from evidence import make_evidence
 
+from evidence import make_evidence
 from privet.attacks import ATTACKS
 from privet.metrics import judge
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from privet.device import Network
 
 KEY = bytes(range(32))

@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from device.plain_loops import plain_search
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from device.plain_loops import plain_search
 from privet.device import Network
 from privet.device.attribute import search
 from privet.errors import DataError, OptionError
@@ -116,9 +119,7 @@ def test_same_picks_where_the_search_wanders_without_arriving():
 def test_gradient_matches_finite_differences_at_any_depth():
     rng = np.random.default_rng(2)
     sizes = (7, 9, 8, 5)
-    weights = tuple(
-        rng.normal(size=(o, i)).astype("f4") for i, o in zip(sizes, sizes[1:], strict=False)
-    )
+    weights = tuple(rng.normal(size=(o, i)).astype("f4") for i, o in pairwise(sizes))
     net = Network(weights, tuple(rng.normal(size=o).astype("f4") for o in sizes[1:]))
     x, target = rng.random((20, 7)), rng.integers(5, size=20)
     first = net.first(x)
@@ -139,9 +140,7 @@ def test_gradient_matches_finite_differences_at_any_depth():
 def test_deeper_networks_are_searched_too():
     rng = np.random.default_rng(4)
     sizes = (40, 30, 20, 4)
-    weights = tuple(
-        rng.normal(0, 0.4, size=(o, i)).astype("f4") for i, o in zip(sizes, sizes[1:], strict=False)
-    )
+    weights = tuple(rng.normal(0, 0.4, size=(o, i)).astype("f4") for i, o in pairwise(sizes))
     net = Network(weights, tuple(np.zeros(o, "f4") for o in sizes[1:]))
     x = (rng.random((30, 40)) < 0.2).astype(np.float32)
     found = search(net, x)

@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from privet.device.mechanism import choose, least_divergence, load_or_create_key, uniform
 from privet.errors import DataError, OptionError
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from device.plain_loops import plain_noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from device.plain_loops import plain_noise
 from privet.device import Bundle, Network, Settings
 from privet.device.membership import find_noise, log_confidences, release_probability
 from privet.device.network import softmax
@@ -20,30 +21,43 @@ def test_same_noise_as_the_plain_loop(detector, logits):
             np.testing.assert_allclose(noise.after[row], expected, atol=1e-5)
 
 
-def test_first_steps_follow_the_autograd_of_the_printed_loss(detector, logits):
+def test_same_noise_as_autograd_on_the_printed_loss(detector, logits):
     torch = pytest.importorskip("torch")
-    z = np.sort(logits[:25], axis=1)
     layers = zip(detector.weights, detector.biases, strict=True)
     pairs = [(torch.tensor(w), torch.tensor(b)) for w, b in layers]
 
     def h(s):
+        s = s.float()
         for w, b in pairs[:-1]:
             s = torch.relu(s @ w.T + b)
-        return s @ pairs[-1][0].T + pairs[-1][1]
+        return (s @ pairs[-1][0].T + pairs[-1][1])[0]
 
-    ours = find_noise(detector, z, max_steps=1)
-    for row in range(25):
-        start = torch.tensor(z[row])
-        e = torch.zeros_like(start, requires_grad=True)
-        s = torch.softmax(start + e, dim=0)
-        loss = h(s.float()).abs().sum() + 10 * torch.relu((start + e)[:-1].max() - (start + e)[-1])
-        (gradient,) = torch.autograd.grad(loss, e)
-        expected = torch.softmax(start - 0.1 * gradient / gradient.norm(), dim=0).numpy()
-        before = float(h(torch.softmax(start, dim=0).float()))
-        flips = before * float(h(torch.tensor(expected).float())) <= 0
-        assert ours.found[row] == (flips and expected.argmax() == len(expected) - 1)
-        if ours.found[row]:
-            np.testing.assert_allclose(ours.after[row], expected, atol=1e-6)
+    def flip(z, c3, steps):
+        origin = torch.softmax(z, dim=0)
+        e = torch.zeros_like(z, requires_grad=True)
+        for _ in range(steps + 1):
+            v = z + e
+            s = torch.softmax(v, dim=0)
+            if v.argmax() == len(v) - 1 and float(h(origin)) * float(h(s.detach())) <= 0:
+                return s.detach().numpy()
+            loss = (
+                h(s).abs() + 10 * torch.relu(v[:-1].max() - v[-1]) + c3 * (s - origin).abs().sum()
+            )
+            (gradient,) = torch.autograd.grad(loss, e)
+            e = (e - 0.1 * gradient / gradient.norm()).detach().requires_grad_()
+        return None
+
+    z = np.sort(logits[:8], axis=1)
+    ours = find_noise(detector, z, max_steps=40)
+    assert ours.found.all()
+    for row in range(8):
+        expected = None
+        for c3 in (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5):
+            s = flip(torch.tensor(z[row]), c3, 40)
+            if s is None:
+                break
+            expected = s
+        np.testing.assert_allclose(ours.after[row], expected, atol=1e-5)
 
 
 def test_found_noise_flips_the_decision_and_keeps_the_label(detector, logits):

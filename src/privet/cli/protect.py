@@ -124,7 +124,7 @@ def check(bundle: Path, *, json: Json = False) -> int:
     card = load_bundle(bundle).card
     lines = [f"{name.replace('_', ' ')}: {value}" for name, value in card.items()]
     answer(card, "the bundle is whole and well-formed", *lines, as_json=json)
-    return 0
+    return 0 if card.get("definitions", {}).get("passed", True) else 1
 
 
 def default_key() -> Path:

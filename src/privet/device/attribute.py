@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike
 
-from privet.device.matrices import Records, as_rows, edit, one_for_each, take
+from privet.device.matrices import Records, as_rows, edit, fullest, one_for_each, take
 from privet.device.network import Array, Bools, Float32, Ints, Network
 from privet.errors import DataError, OptionError
 from privet.progress import track
@@ -132,9 +132,9 @@ def search(
 
     Pairs of all records are searched together: finished ones leave, waiting ones take their
     place, so that matrix products stay large while memory stays bounded. After a step only the
-    first layer's pre-activations are updated. The gradient is computed anew: against adding the
-    rows of the ReLUs that switched, the dense product is the faster at every width measured,
-    works at any depth, and gathers no rounding error.
+    first layer's pre-activations are updated. The gradient is computed anew, in one product for
+    all pairs: to add the weight rows of the ReLUs that switched instead takes 0.6 to 1.5 times
+    as long, depending on the width, needs one hidden layer, and gathers rounding error.
 
     Parameters
     ----------
@@ -169,7 +169,8 @@ def search(
     leads = one_for_each(margin, n, "margin")
     label = np.zeros(n, dtype=np.intp)
     reached = np.zeros((n, len(wanted)), dtype=np.bool_)
-    floats = features + 3 * sum(network.sizes[1:-1]) + 4 * 64
+    # A pair's share: its gradient, its activations thrice, and seven floats an entry it holds.
+    floats = features + 3 * sum(network.sizes[1:-1]) + 7 * fullest(rows)
     capacity = max(len(wanted), memory // (4 * floats))
     gradient = np.zeros((min(capacity, n * len(wanted)), features + 1), dtype=np.float32)
     waiting = track(range(n), "Searching perturbations")

@@ -6,6 +6,7 @@ input looked like: an entry that stood out by its spelling or place would betray
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def _read_cells(
 def _open_npz(path: Path, features: int) -> Table:
     """Open the one array of an NPZ file that goes by a known name; others are not carried over."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             names = [name for name in ARRAYS if name in file.files]
             if len(names) != 1:
                 raise DataError(
@@ -202,7 +203,7 @@ def _open_npz(path: Path, features: int) -> Table:
             records = file[names[0]]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except (EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable NPZ file: {error}") from None
     except ValueError as error:
         if isinstance(error, DataError):

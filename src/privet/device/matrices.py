@@ -39,6 +39,14 @@ def take(rows: Records, which: Ints | slice) -> Array:
     return np.asarray(rows[which].toarray() if is_sparse(rows) else np.array(rows[which]))
 
 
+def fullest(rows: Records) -> int:
+    """Return the largest number of entries that any row of what `as_rows` gave holds."""
+    if is_sparse(rows):
+        return int(np.diff(rows.indptr).max())
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    return max(int(np.count_nonzero(block, axis=1).max()) for block in blocks)
+
+
 def edit(records: Records, change: Callable[[Array, slice], None]) -> Records:
     """Return a copy of ``records``, same type and dtype, changed block by block in dense form.
 

@@ -18,7 +18,7 @@ from privet.device.network import Array, Float64, Ints
 from privet.errors import DataError, OptionError
 
 KEY_BYTES = 32
-NEGLIGIBLE = 1e-30  # a prior this small counts as zero: the root would drown in rounding
+NEGLIGIBLE = 1e-18  # a prior this small counts as zero, lest the root drown in rounding
 _DOMAIN = b"privet one-time randomness 1\n"
 
 
@@ -55,6 +55,7 @@ def least_divergence(prior: ArrayLike, costs: ArrayLike, budget: ArrayLike) -> F
     """
     c = np.asarray(costs, dtype=np.float64)
     p = check_prior(prior, c.shape[-1])
+    p = p / p.sum()
     if c.ndim != 2 or not (np.isfinite(c) & (c >= 0)).all():
         raise DataError(f"costs must be a finite, non-negative matrix; got shape {c.shape}")
     beta = one_for_each(budget, len(c), "budget")[:, None]
@@ -96,13 +97,13 @@ def _solve(p: Float64, extra: Float64, room: Float64) -> Float64:
 
 
 def check_prior(prior: ArrayLike, targets: int) -> Float64:
-    """Return ``prior`` as float64 that sums to exactly 1; `DataError` if it is no distribution."""
+    """Return ``prior`` as float64; `DataError` unless it is a distribution over ``targets``."""
     p = np.asarray(prior, dtype=np.float64)
     if p.shape != (targets,):
         raise DataError(f"prior must have shape ({targets},); got {p.shape}")
     if not ((p >= 0).all() and abs(p.sum() - 1) <= 1e-5):
         raise DataError(f"prior must be probabilities that sum to 1; it sums to {p.sum():g}")
-    return np.asarray(p / p.sum())
+    return p
 
 
 def choose(psi: Float64, u: Float64) -> Ints:

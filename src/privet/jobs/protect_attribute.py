@@ -19,13 +19,14 @@ from privet import query
 from privet.data.table import Table
 from privet.device import Bundle, Settings
 from privet.errors import DataError, OptionError
-from privet.fit import Labelled, Setup, adam, fit
+from privet.fit import Fitted, Labelled, Setup, adam, fit
 from privet.jobs.attribute_evaluation import Records, as_inputs, attack_protected, guesses
 from privet.jobs.stages import RunFolder
 from privet.jobs.tiers import (
     Thresholds,
     Trained,
-    definitions,
+    check_all,
+    check_tier,
     fresh,
     make_tier,
     size,
@@ -33,10 +34,9 @@ from privet.jobs.tiers import (
     train_stage,
     write_tier,
 )
-from privet.models import FullyConnected, linear_layers
+from privet.models import FullyConnected
 from privet.seeds import derive, generator
 from privet.signals import FloatArray
-from privet.sparse import Inputs
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class AttributeSettings:
         Training stops when accuracy on this share of the training users, held out, has not
         improved for ``patience`` epochs. The paper's fixed 100 epochs overfit.
     batch_size, learning_rate, dropout
-        Of D (the paper's values), and of the attack model but for its dropout-free retraining.
+        Of D and of the attack model (the paper's values).
     tier_dropout, rating_dropout
-        Of the tiers' retraining: on hidden units and on the ratings themselves.
+        Of the tiers' retraining: on hidden units, of which a small tier has none to spare, and on
+        the ratings themselves.
     attacker_hidden
         Hidden units of the attack model (the paper: 30,000).
     budgets
@@ -76,7 +77,7 @@ class AttributeSettings:
     batch_size: int = 200
     learning_rate: float = 5e-4
     dropout: float = 0.7
-    tier_dropout: float = 0.5
+    tier_dropout: float = 0.0
     rating_dropout: float = 0.3
     attacker_hidden: int = 4000
     budgets: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0)
@@ -134,11 +135,16 @@ def build_attribute(
         return partial(fresh, architecture, derive(seed, "initialize", name))
 
     base = train("base", new("base", settings.hidden))
-    dropout = {"dropout": settings.tier_dropout, "input_dropout": settings.rating_dropout}
-    tiers = {
-        speedup: train(f"tier-{speedup:g}", partial(make_tier, base, speedup, **dropout))
-        for speedup in settings.speedups
-    }
+
+    def tier(speedup: float) -> Trained:
+        return make_tier(
+            base,
+            speedup,
+            dropout=settings.tier_dropout,
+            input_dropout=settings.rating_dropout,
+        )
+
+    tiers = {s: train(f"tier-{s:g}", partial(tier, s)) for s in settings.speedups}
     attacker = train("attacker", new("attacker", settings.attacker_hidden))
     return _report(table, users, settings=settings, networks=(base, tiers, attacker), run=run)
 
@@ -166,7 +172,7 @@ def split_users(table: Table, settings: AttributeSettings, seed: int) -> Users:
     )
 
 
-def _fit(model: nn.Module, *, users: Users, settings: AttributeSettings, seed: int) -> None:
+def _fit(model: nn.Module, *, users: Users, settings: AttributeSettings, seed: int) -> Fitted:
     setup = Setup(
         model=model,
         inputs=users.train[0],
@@ -174,19 +180,7 @@ def _fit(model: nn.Module, *, users: Users, settings: AttributeSettings, seed: i
         optimizer=adam(settings.learning_rate),
         batch_size=settings.batch_size,
     )
-    fit(setup, seed, most=settings.epochs, dev=users.dev, patience=settings.patience)
-    forget_unseen(model, users.train[0])
-
-
-def forget_unseen(model: nn.Module, inputs: Inputs) -> None:
-    """Zero the weights of features that no training user has.
-
-    They are initial noise, never trained; the search would mistake them for evidence. (A
-    deviation from the paper, which leaves them.)
-    """
-    unseen = torch.from_numpy(np.asarray(inputs.sum(0)).ravel() == 0)
-    with torch.no_grad():
-        linear_layers(model)[0].weight[:, unseen] = 0
+    return fit(setup, seed, most=settings.epochs, dev=users.dev, patience=settings.patience)
 
 
 def _report(
@@ -226,12 +220,15 @@ def _report(
             "attack_accuracy": _mean(attacked),
             "attack_accuracy_by_budget": attacked,
             "reached_targets": float(outcome.reached.mean()),
-            "definitions": {
-                "m": abs(figures["accuracy"] - base["accuracy"]),
-                "r": figures["parameters"] / base["parameters"],
-                "q": _mean(attacked),
-                "n": abs(_mean(same_users) - _mean(on_base)),
-            },
+            "definitions": check_tier(
+                settings.thresholds,
+                Thresholds(
+                    m=abs(figures["accuracy"] - base["accuracy"]),
+                    r=figures["parameters"] / base["parameters"],
+                    q=_mean(attacked),
+                    n=abs(_mean(same_users) - _mean(on_base)),
+                ),
+            ),
         }
         bundle = Bundle(
             kind="attribute",
@@ -247,7 +244,7 @@ def _report(
         "kind": "attribute",
         "base": {**base, "attack_accuracy_by_budget": on_base, "attacked_users": few},
         "tiers": tiers,
-        "definitions": definitions(settings.thresholds, [tier["definitions"] for tier in tiers]),
+        "definitions": check_all(settings.thresholds, tiers),
         "attack": {
             "name": f"fully connected, {settings.attacker_hidden} hidden units, Adam",
             "unprotected_accuracy": float((guesses(attacker, users.test_records) == labels).mean()),

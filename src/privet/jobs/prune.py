@@ -308,9 +308,7 @@ def prune(
     return PruneRun(pruned.model, pruned.rounds, chosen, train, dev, original=model)
 
 
-def prune_dataset(
-    dataset: str, settings: PruneSettings, *, seed: int, out: Path
-) -> dict[str, Any]:
+def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path) -> dict[str, Any]:
     """Prune a network on a dataset into the run folder ``out``; return the run's result.
 
     A run that was interrupted resumes where it stopped; a finished one returns its result.

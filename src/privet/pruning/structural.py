@@ -7,16 +7,27 @@ parameters must go together; the importance of a group is the sum of its absolut
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
 from privet.errors import OptionError
 from privet.pruning.base import prunable
+from privet.seeds import generator
 
 
 @dataclass(frozen=True)
 class Structural:
-    """Remove the units of smallest group importance, layer by layer. Sizes count units."""
+    """Remove the least important units, layer by layer. Sizes count units.
+
+    Parameters
+    ----------
+    seed
+        None ranks units by the L1 norm of their group (the paper's choice). A number ranks them
+        at random, from that seed: the control that says whether ranking matters at all.
+    """
+
+    seed: int | None = None
 
     def sizes(self, model: nn.Module) -> dict[str, int]:
         """Return the number of output units of each prunable layer."""
@@ -31,7 +42,6 @@ class Structural:
         the widths asked for are the widths that result.
         """
         graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
-        importance = tp.importance.MagnitudeImportance(p=1, normalizer=None)
         for name, layer in prunable(model).items():
             surplus = layer.weight.shape[0] - keep[name]
             if surplus < 0 or keep[name] < 1:
@@ -42,6 +52,14 @@ class Structural:
                 continue
             remove = tp.prune_linear_out_channels
             whole = graph.get_pruning_group(layer, remove, list(range(layer.weight.shape[0])))
-            weakest = importance(whole).argsort(stable=True)[:surplus]
+            weakest = self._importance(whole, name).argsort(stable=True)[:surplus]
             graph.get_pruning_group(layer, remove, weakest.tolist()).prune()
         return lambda: None
+
+    def _importance(self, group: tp.dependency.Group, name: str) -> Tensor:
+        """Return one importance a unit; the sum of its group's absolute weights, or chance."""
+        if self.seed is None:
+            importance: Tensor = tp.importance.MagnitudeImportance(p=1, normalizer=None)(group)
+            return importance
+        units = len(group[0].idxs)
+        return torch.from_numpy(generator(self.seed, "importance", name).random(units))

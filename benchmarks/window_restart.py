@@ -1,0 +1,44 @@
+"""Compare WeMem's window starting over in every round of pruning with one that moves on.
+
+Prunes and audits Location both ways and prints test accuracy against leakage. Needs the data set:
+`privet data fetch location`. About two minutes on one core for three seeds.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from privet.jobs.audit import audit_run
+from privet.jobs.prune import PruneSettings, prune_dataset
+
+
+def figures(defense: str, *, restart: bool, seed: int) -> tuple[float, float]:
+    """Return test accuracy and the mean balanced accuracy of the threshold attacks."""
+    settings = PruneSettings(defense=defense, defense_options={"restart": restart})
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        pruned = prune_dataset("location", settings, seed=seed, out=run)
+        findings = audit_run(run, attacks="all", shadows=2, seed=seed, jobs=1)["findings"]
+    return pruned["test_accuracy"], float(np.mean([f["balanced_accuracy"] for f in findings]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    seeds = parser.parse_args().seeds
+    print("defense  window     test accuracy    mean balanced accuracy")
+    for defense in ("rsw", "swmr"):
+        for restart in (True, False):
+            runs = np.array([figures(defense, restart=restart, seed=s) for s in range(seeds)])
+            (accuracy, leak), (accuracy_sd, leak_sd) = runs.mean(axis=0), runs.std(axis=0)
+            window = "restarts" if restart else "moves on"
+            print(
+                f"{defense:8} {window:9}  {accuracy:.3f} +- {accuracy_sd:.3f}   "
+                f"{leak:.3f} +- {leak_sd:.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
