@@ -39,8 +39,8 @@ test: $(VENV)/.dev  ## every test, the slow ones too
 
 check: $(VENV)/.dev  ## lint, format check, strict types, import directions, fast tests
 	@echo "==> ruff: lint and format"
-	@$(BIN)/ruff check src tests benchmarks
-	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks docs
+	@$(BIN)/ruff format --check src tests benchmarks docs
 	@echo "==> mypy: strict types"
 	@$(BIN)/mypy
 	@echo "==> import-linter: the layers"
@@ -49,8 +49,8 @@ check: $(VENV)/.dev  ## lint, format check, strict types, import directions, fas
 	@$(BIN)/python -m pytest -m "not slow" -q
 
 format: $(VENV)/.dev  ## rewrite the code in the house format
-	@$(BIN)/ruff check --fix src tests benchmarks
-	@$(BIN)/ruff format src tests benchmarks
+	@$(BIN)/ruff check --fix src tests benchmarks docs
+	@$(BIN)/ruff format src tests benchmarks docs
 
 bench: $(VENV)/.dev  ## side-by-side timings, a few minutes each
 	@for script in benchmarks/*.py; do echo "==> $$script"; $(BIN)/python $$script || exit 1; done

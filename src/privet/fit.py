@@ -241,7 +241,7 @@ def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:
     loss = setup.loss(step)
     if not torch.isfinite(loss):
         raise OptionError(
-            f"the loss became {float(loss)} in epoch {epoch}; lower the learning rate"
+            f"the loss became {loss.item()} in epoch {epoch}; lower the learning rate"
         )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

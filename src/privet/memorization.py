@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from privet import query
 from privet.errors import OptionError
-from privet.fit import Setup, fit, seeded
+from privet.fit import Pass, Setup, fit, seeded
 from privet.progress import track
 from privet.seeds import derive, generator
 from privet.signals import FloatArray
-from privet.sparse import take
 
 
 def fold_scores(
@@ -54,9 +55,7 @@ def fold_scores(
         with seeded(derive(seed, "fold", fold)):
             model = build()
         inside = torch.from_numpy(np.flatnonzero(fold_of == fold))
-        part = replace(
-            setup, model=model, inputs=take(setup.inputs, inside), labels=setup.labels[inside]
-        )
+        part = replace(setup, model=model, passes=partial(_only, inside, setup.weight_decay))
         fit(part, derive(seed, "fold", fold), most=epochs)
         confidences[fold] = _true_class_confidences(model, setup)
     own = confidences[fold_of, np.arange(count)]
@@ -64,6 +63,10 @@ def fold_scores(
     raw = own - others
     spread = raw.max() - raw.min()
     return np.zeros(count) if spread == 0 else np.asarray((raw - raw.min()) / spread)
+
+
+def _only(samples: Tensor, weight_decay: float, epoch: int) -> list[Pass]:
+    return [Pass(samples, weight_decay)]
 
 
 def _true_class_confidences(model: torch.nn.Module, setup: Setup) -> FloatArray:

@@ -21,7 +21,7 @@ class FullyConnected:
     hidden
         Widths of the hidden layers, at least one.
     dropout
-        Rate in [0, 1) after each hidden layer; with ``dropout_last_only`` before the output only.
+        Rate in [0, 1) after each hidden layer.
     input_dropout
         Rate in [0, 1) on the input entries.
     sparse_input

@@ -15,18 +15,19 @@ BLOCK = 4096
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold ``model`` in evaluation mode without gradients, then restore its mode.
+    """Hold ``model`` in evaluation mode without gradients, then restore the mode of every part.
 
     Scoring a model in training mode (dropout on, batch statistics) makes it look private when it
     is not.
     """
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def logits(model: nn.Module, inputs: Inputs) -> Tensor:

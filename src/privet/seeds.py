@@ -8,6 +8,8 @@ from zlib import crc32
 
 import numpy as np
 
+from privet.errors import OptionError
+
 
 def derive(seed: int, *purpose: str | int) -> int:
     """Return a 63-bit seed for one purpose, e.g. ``derive(7, "shadow", 3)``.
@@ -16,7 +18,10 @@ def derive(seed: int, *purpose: str | int) -> int:
     streams (NumPy's ``SeedSequence``).
     """
     keys = [part if isinstance(part, int) else crc32(part.encode()) for part in purpose]
-    state = np.random.SeedSequence([seed, *keys]).generate_state(1, np.uint64)
+    if seed < 0 or min(keys, default=0) < 0:
+        raise OptionError(f"seeds and the numbers of purposes start at 0; got {seed}, {purpose}")
+    # The spawn key, unlike more words of entropy, tells ("x",) from ("x", 0).
+    state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 

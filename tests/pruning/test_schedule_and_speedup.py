@@ -51,7 +51,7 @@ def test_widths_reach_the_speedup_and_no_unit_could_stay(inputs, hidden, outputs
         assert base / macs([inputs, *([4] * len(hidden)), outputs]) < speedup
         return
     assert all(4 <= kept <= units for kept, units in zip(widths, hidden, strict=True))
-    assert base >= speedup * macs([inputs, *widths, outputs])
+    assert base >= speedup * macs([inputs, *widths, outputs]) * (1 - 1e-9)
     last = len(hidden) - 1
     if widths[last] < hidden[last]:
         more = [*widths[:last], widths[last] + 1]

@@ -1,4 +1,4 @@
-"""The command line: one file a command group, imported when its command runs.
+"""The command line: one file a command group; each command imports what it needs when it runs.
 
 Progress and messages go to stderr; a command's answer, and nothing else, goes to stdout. Exit
 status: 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import privet
+from privet.cli import data, demo, protect, prune
 from privet.errors import PrivetError
 
 HELP = """Prune deep networks. Keep people private.
@@ -21,21 +22,29 @@ cache folder). Every command takes --help.
 
 
 def build() -> App:
-    """Return the command line, none of its commands imported yet."""
-    app = App(name="privet", help=HELP, version=privet.__version__, help_format="markdown")
-    app.command("privet.cli.demo:demo")
-    data = App(name="data", help="List and fetch data sets.")
-    data.command("privet.cli.data:list_", name="list")
-    data.command("privet.cli.data:fetch")
-    app.command(data)
-    app.command("privet.cli.prune:prune")
-    app.command("privet.cli.prune:audit")
-    app.command("privet.cli.prune:report")
-    protect = App(name="protect", help="Build, check and apply protection bundles.")
-    protect.command("privet.cli.protect:build")
-    protect.command("privet.cli.protect:apply")
-    protect.command("privet.cli.protect:check")
-    app.command(protect)
+    """Return the command line; no command's heavy imports happen before it runs."""
+    app = App(
+        name="privet",
+        help=HELP,
+        version=privet.__version__,
+        help_format="markdown",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(demo.demo)
+    app.command(prune.prune)
+    app.command(prune.audit)
+    app.command(prune.report)
+    data_app = App(name="data", help="List and fetch data sets.")
+    data_app.command(data.list_, name="list")
+    data_app.command(data.fetch)
+    protect_app = App(name="protect", help="Build, apply, attack and check protection bundles.")
+    protect_app.command(protect.build)
+    protect_app.command(protect.apply)
+    protect_app.command(protect.attack)
+    protect_app.command(protect.check)
+    app.command(data_app)
+    app.command(protect_app)
     return app
 
 
@@ -64,6 +73,10 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our stdout (head, less) has gone: stop quietly, flush nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit:
+        return 0  # Rich's way of doing just that
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
     return status if isinstance(status, int) else 0
 
 

@@ -24,13 +24,24 @@ from privet.progress import watching
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Draw the progress of everything inside the block on stderr, where that is a terminal."""
+    """Show what happens inside the block on stderr: messages, and bars where it is a terminal."""
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
-    )
+    handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+    logger = logging.getLogger("privet")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        if console.is_terminal:
+            with _bars(console):
+                yield
+        else:
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[None]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -20,6 +20,7 @@ def build(
     hidden: int | None = None,
     speedups: str | None = None,
     attacker_hidden: int | None = None,
+    bounds: str = "",
     seed: int = 0,
     json: Json = False,
 ) -> None:
@@ -44,6 +45,10 @@ def build(
         One tier each, separated by commas, e.g. 50,100,200.
     attacker_hidden
         Hidden units of the attack model that judges attribute protection; 4000 unless given.
+    bounds
+        Replace bounds of Definitions 1-3, e.g. q=0.4,m=0.01: m is the most difference of the
+        accuracies, r the most share of parameters, q the most attack accuracy, n the most
+        difference of the attack accuracies before and after pruning.
     seed
         Fixes splits, weights and the order of the data.
     json
@@ -59,6 +64,7 @@ def build(
             hidden=hidden,
             speedups=None if speedups is None else _speedups(speedups),
             attacker_hidden=attacker_hidden,
+            bounds=_bounds(bounds),
             seed=seed,
             out=out,
         )
@@ -109,6 +115,30 @@ def apply(
     answer(summary, *lines, f"wrote {out}", as_json=json)
 
 
+def attack(records: Path, *, labels: Path, build: Path, json: Json = False) -> None:
+    """Guess the attribute of the users in RECORDS, protected or not, with a build's attack model.
+
+    Parameters
+    ----------
+    records
+        `app:score` text, a user a line.
+    labels
+        The users' true attributes, a number a line.
+    build
+        A folder made by `privet protect build` for attribute protection.
+    json
+        Print the accuracy as one JSON object.
+    """
+    from privet.jobs.attribute_evaluation import attack_file
+
+    found = attack_file(records, labels, build=build)
+    line = (
+        f"guessed {found['accuracy']:.1%} of {found['users']} users right "
+        f"(95% interval {found['low']:.1%} to {found['high']:.1%})"
+    )
+    answer(found, line, as_json=json)
+
+
 def check(bundle: Path, *, json: Json = False) -> int:
     """Verify a bundle and print its card; exit status 1 if it missed Definitions 1-3.
 
@@ -141,3 +171,11 @@ def _speedups(text: str) -> tuple[float, ...]:
         raise OptionError(
             f"--speedups takes numbers separated by commas, e.g. 50,100; got {text!r}"
         ) from None
+
+
+def _bounds(text: str) -> dict[str, float]:
+    try:
+        pairs = (part.split("=") for part in text.split(",") if part)
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise OptionError(f"--bounds takes e.g. q=0.4,m=0.01; got {text!r}") from None

@@ -93,7 +93,7 @@ def _load_registered(dataset: Dataset) -> Table:
     for file in dataset.files:
         if file.size is not None and file.size < _VERIFIED_AT_LOAD:
             verify(file, dataset.folder / file.name)
-    logger.info("loading %s", dataset.name)
+    logger.debug("loading %s", dataset.name)
     return dataset.load(dataset.folder)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ import torch
 from torch import nn
 
 from privet import query
+from privet.data.tables import read_labels, read_scores
 from privet.device import Network
 from privet.device.attribute import search
 from privet.device.mechanism import least_divergence
+from privet.errors import DataError
+from privet.jobs.stages import read_run
+from privet.metrics import clopper_pearson
+from privet.models import FullyConnected, load_weights
 from privet.progress import track
 from privet.signals import BoolArray, FloatArray, IntArray
 from privet.sparse import Inputs
@@ -65,6 +71,41 @@ def attack_protected(
         for column in columns
     ]
     return Outcome(candidates.cost, candidates.reached, np.stack(hits, axis=1))
+
+
+def attack_file(records: Path, labels: Path, *, build: Path) -> dict[str, Any]:
+    """Let the attack model of a finished build guess the attribute of the users in a file.
+
+    Parameters
+    ----------
+    records, labels
+        ``app:score`` text, a user a line, and the users' true attributes, a number a line.
+    build
+        The folder of a finished ``privet protect build`` of attribute protection.
+
+    Returns
+    -------
+    The number of ``users``, the attack's ``accuracy`` in [0, 1], and its Clopper-Pearson
+    interval, ``low`` to ``high``.
+
+    Raises
+    ------
+    DataError
+        When the build is not finished, or the files do not fit it or each other.
+    """
+    finished = read_run(build, "protect").recall("attacker")
+    if finished is None or finished[0]["architecture"]["outputs"] == 1:
+        raise DataError(f"{build} holds no attack model of a finished attribute protection build")
+    architecture = FullyConnected(**finished[0]["architecture"])
+    attacker = architecture.build()
+    load_weights(attacker, finished[1])
+    ratings = read_scores(records, features=architecture.inputs)
+    truth = read_labels(labels, classes=architecture.outputs)
+    if len(truth) != ratings.shape[0]:
+        raise DataError(f"{records} has {ratings.shape[0]} users and {labels} {len(truth)} labels")
+    right = int((guesses(attacker, ratings) == truth).sum())
+    low, high = clopper_pearson(right, len(truth))
+    return {"users": len(truth), "accuracy": right / len(truth), "low": low, "high": high}
 
 
 def guesses(attacker: nn.Module, records: Records) -> IntArray:

@@ -133,8 +133,8 @@ def audit(
         As for `audit_run`.
     """
     chosen = _check(attacks, shadows, jobs)
-    outside = run.dev if nonmembers is None else as_dense(nonmembers)
-    owned = joined(run.train, outside) if attacker is None else as_dense(attacker)
+    outside = run.dev if nonmembers is None else as_dense(nonmembers, run.model)
+    owned = joined(run.train, outside) if attacker is None else as_dense(attacker, run.model)
     evidence_from = Attacker(
         data=owned,
         pool=shadow_pool(len(owned[1]), seed, 0.8 if attacker is not None else 0.5),

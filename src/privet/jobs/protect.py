@@ -1,17 +1,19 @@
 """`privet protect build`: choose the protection that fits the data, and build its bundles."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from privet.data.registry import DATASETS, load
 from privet.errors import OptionError
 from privet.files import write_json
-from privet.jobs.protect_attribute import AttributeSettings, build_attribute
-from privet.jobs.protect_membership import MembershipSettings, build_membership
+from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
+from privet.jobs.protect_membership import MembershipSettings, build_membership, check_membership
 from privet.jobs.stages import open_run, versions
+from privet.jobs.tiers import Thresholds
 
 Kind = Literal["attribute", "membership"]
 Settings = AttributeSettings | MembershipSettings
@@ -24,6 +26,7 @@ def build_protection(
     hidden: int | None = None,
     attacker_hidden: int | None = None,
     speedups: tuple[float, ...] | None = None,
+    bounds: Mapping[str, float] | None = None,
     seed: int,
     out: Path,
 ) -> dict[str, Any]:
@@ -39,6 +42,8 @@ def build_protection(
         Hidden units of D and of the attack model, for attribute protection only.
     speedups
         One tier each; the paper's for the kind by default.
+    bounds
+        Replaces some of the bounds of Definitions 1-3, by name: m, r, q, n.
 
     Raises
     ------
@@ -50,16 +55,21 @@ def build_protection(
     settings = choose_settings(
         kind, hidden=hidden, attacker_hidden=attacker_hidden, speedups=speedups
     )
+    settings = replace(settings, thresholds=bounded(settings.thresholds, bounds or {}))
     table = load(dataset)
+    build: Callable[..., dict[str, Any]]
+    if isinstance(settings, AttributeSettings):
+        users = split_users(table, settings, seed)
+        build = partial(build_attribute, users, settings, seed=seed)
+    else:
+        check_membership(table, settings, seed)
+        build = partial(build_membership, table, settings, seed=seed)
     run = open_run(
         out, "protect", {"dataset": dataset, "seed": seed, "protects": kind, **asdict(settings)}
     )
     if run.result is None:
         started = time.perf_counter()
-        if isinstance(settings, AttributeSettings):
-            result = build_attribute(table, settings, seed=seed, run=run)
-        else:
-            result = build_membership(table, settings, seed=seed, run=run)
+        result = build(run=run)
         result |= {"seconds": time.perf_counter() - started, "seed": seed, "versions": versions()}
         write_json(out / "protect.json", result)
         return run.finish(result)
@@ -88,3 +98,11 @@ def choose_settings(
     if "hidden" in given or "attacker_hidden" in given:
         raise OptionError("hidden widths are options of attribute protection only")
     return replace(MembershipSettings(), **given)
+
+
+def bounded(thresholds: Thresholds, bounds: Mapping[str, float]) -> Thresholds:
+    """Return ``thresholds`` with some replaced by name."""
+    unknown = set(bounds) - {"m", "r", "q", "n"}
+    if unknown or not all(0 <= bound <= 1 for bound in bounds.values()):
+        raise OptionError(f"bounds are m, r, q and n, each in [0, 1]; got {dict(bounds)}")
+    return replace(thresholds, **bounds)

@@ -20,7 +20,7 @@ from privet.data.splits import membership_split
 from privet.data.table import Table
 from privet.device import Bundle
 from privet.device.membership import find_noise, release_probability
-from privet.errors import OptionError
+from privet.errors import DataError, OptionError
 from privet.fit import Dense, Fitted, Setup, Step, fit, sgd
 from privet.jobs.prune import dense
 from privet.jobs.stages import RunFolder, Stages
@@ -38,6 +38,7 @@ from privet.jobs.tiers import (
 )
 from privet.metrics import auc
 from privet.models import FullyConnected
+from privet.pruning.speedup import widths_at
 from privet.pruning.structural import Structural
 from privet.seeds import derive, generator
 from privet.signals import BoolArray, FloatArray, IntArray
@@ -84,10 +85,10 @@ class MembershipSettings:
     budgets: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
     least_found: float = 0.99
     attempts: int = 5
-    thresholds: Thresholds = Thresholds(m=0.02, r=0.06, q=0.62, n=0.05)  # noqa: RUF009
+    thresholds: Thresholds = Thresholds(m=0.02, r=0.1, q=0.62, n=0.05)  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        if not self.speedups or min(self.speedups) < 1:
+        if not self.speedups or not all(1 <= speedup < np.inf for speedup in self.speedups):
             raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
         if len(set(self.speedups)) < len(self.speedups):
             raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
@@ -165,6 +166,23 @@ def build_membership(
             if found_share(tiers[speedup], views.held_out) >= settings.least_found:
                 break
     return _report(table, views, settings=settings, networks=(base, tiers, attacker), run=run)
+
+
+def check_membership(table: Table, settings: MembershipSettings, seed: int) -> None:
+    """Raise what would stop `build_membership`, before anything is written.
+
+    Raises
+    ------
+    DataError
+        When the table holds images or too few rows.
+    OptionError
+        When a speed-up is out of reach for the table's number of classes.
+    """
+    if table.images:
+        raise DataError(f"{table.name} holds images; its classifier takes tables of numbers")
+    membership_split(len(table), seed)
+    for speedup in settings.speedups:
+        widths_at(table.classes, settings.defense_hidden, 1, speedup=speedup)
 
 
 def observe(table: Table, settings: MembershipSettings, *, seed: int, stages: Stages) -> Views:
@@ -307,7 +325,8 @@ def _report(
         "dataset": table.name,
         "kind": "membership",
         "target": {"accuracy": dict(views.accuracy)},
-        "base": {**base_figures, "attack_accuracy_by_budget": on_base},
+        "base": base_figures,
+        "base_attack_accuracy_by_budget": on_base,
         "tiers": tiers,
         "definitions": {**checked, "passed": checked["passed"] and all_released},
         "attack": {

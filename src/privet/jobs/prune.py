@@ -69,13 +69,13 @@ class PruneSettings:
     folds: int = 5
 
     def __post_init__(self) -> None:
-        geometric(self.sparsity, self.rounds)
+        Plan(tuple(geometric(self.sparsity, self.rounds)), self.epochs, self.patience)
         choose_defense(self.defense, self.defense_options)
         if self.pruner not in PRUNERS:
             raise OptionError(f"unknown pruner {self.pruner!r}; choose from {', '.join(PRUNERS)}")
-        if self.batch_size < 1 or self.learning_rate <= 0 or self.dense_epochs < 0:
+        if self.batch_size < 1 or not self.learning_rate > 0 or self.dense_epochs < 0:
             raise OptionError(
-                f"batch_size, learning_rate and dense_epochs must be positive; got "
+                f"batch_size and learning_rate must be positive, dense_epochs at least 0; got "
                 f"{self.batch_size}, {self.learning_rate} and {self.dense_epochs}"
             )
 
@@ -301,7 +301,7 @@ def prune(
         pruner=pruner,
         dense_epochs=dense_epochs,
     )
-    train, dev = as_dense(train), as_dense(dev)
+    train, dev = as_dense(train, model), as_dense(dev, model)
     pruned = prune_network(
         lambda: deepcopy(model), train, dev, settings=chosen, seed=derive(seed, "target")
     )
@@ -326,12 +326,12 @@ def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path
         When the dataset is missing or malformed.
     """
     table = load(dataset)
+    split = pruning_split(table, seed)
+    architecture = default_architecture(table)
     run = open_run(out, "prune", {"dataset": dataset, "seed": seed, **asdict(settings)})
     if run.result is not None:
         return run.result
     started = time.perf_counter()
-    split = pruning_split(table, seed)
-    architecture = default_architecture(table)
     train = dense(table, split.train)
     pruned = prune_network(
         architecture.build,
@@ -375,21 +375,24 @@ def default_architecture(table: Table) -> FullyConnected:
     )
 
 
-def as_dense(data: Any) -> Dense:
-    """Return ``(X, y)`` or a map-style dataset as tensors in memory.
+def as_dense(data: Any, model: nn.Module) -> Dense:
+    """Return ``(X, y)`` or a map-style dataset as tensors in memory that fit ``model``.
 
     Raises
     ------
     DataError
-        When there are no samples, lengths disagree, or inputs are not finite.
+        When there are no samples, lengths disagree, inputs are not finite or not what the model
+        takes, or labels are not among its classes.
     """
     if isinstance(data, tuple) and len(data) == 2:
         inputs, labels = (torch.as_tensor(part) for part in data)
     else:
         samples = [data[i] for i in range(len(data))]
-        inputs = torch.stack([torch.as_tensor(x) for x, _ in samples])
-        labels = torch.tensor([int(y) for _, y in samples])
-    inputs, labels = inputs.float(), labels.long()
+        inputs = (
+            torch.stack([torch.as_tensor(x) for x, _ in samples]) if samples else torch.empty(0)
+        )
+        labels = torch.tensor([float(y) for _, y in samples])
+    inputs = inputs.float()
     if labels.ndim != 1 or len(inputs) != len(labels) or not len(labels):
         raise DataError(
             f"data must be samples with one integer label each; got inputs of shape "
@@ -397,7 +400,18 @@ def as_dense(data: Any) -> Dense:
         )
     if not torch.isfinite(inputs).all():
         raise DataError("the inputs hold NaN or infinite values; clean them first")
-    return inputs, labels
+    try:
+        classes = query.logits(model, inputs[:1]).shape[1]
+    except RuntimeError as error:
+        raise DataError(
+            f"the model does not take inputs of shape {tuple(inputs.shape[1:])}: {error}"
+        ) from None
+    if not ((labels == labels.long()) & (labels >= 0) & (labels < classes)).all():
+        raise DataError(
+            f"labels must be integers in 0..{classes - 1}, the model's outputs; "
+            f"got {labels.min():g}..{labels.max():g}"
+        )
+    return inputs, labels.long()
 
 
 def dense(table: Table, rows: Indices) -> Dense:

@@ -5,6 +5,7 @@ arrays lie beside it as safetensors. Both are written atomically, arrays first, 
 at any moment resumes at its last finished stage.
 """
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -95,23 +96,24 @@ def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
     OptionError
         When the folder holds a run with other settings, or files that are no run.
     """
+    # As JSON gives them back: tuples as lists.
+    asked = json.loads(json.dumps(dict(settings)))
     if (path / RECORD).exists():
         found = read_run(path, kind)
         theirs = found.record["settings"]
-        if theirs != dict(settings):
-            differing = [k for k in settings if theirs.get(k) != settings[k]] or list(theirs)
-            key = differing[0]
-            raise OptionError(
-                f"{path} holds a run with {key} = {theirs.get(key)!r}, not "
-                f"{settings.get(key)!r}; choose another --out"
-            )
+        for key in {**asked, **theirs}:
+            if theirs.get(key) != asked.get(key):
+                raise OptionError(
+                    f"{path} holds a run with {key} = {theirs.get(key)!r}, not "
+                    f"{asked.get(key)!r}; choose another --out"
+                )
         return found
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not _abandoned(p) for p in path.iterdir())):
         raise OptionError(f"{path} exists and holds no run of privet; choose another --out")
     record = {
         "format": FORMAT,
         "kind": kind,
-        "settings": dict(settings),
+        "settings": asked,
         "versions": versions(),
         "stages": {},
         "result": None,
@@ -121,12 +123,18 @@ def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
     return run
 
 
+def _abandoned(file: Path) -> bool:
+    """Say whether a file is what a run killed in its very first write leaves behind."""
+    return file.name.startswith(f".{RECORD}.")
+
+
 def read_run(path: Path, kind: str) -> RunFolder:
     """Read the run in ``path``; `DataError` when there is none of this kind."""
     if not (path / RECORD).exists():
         raise DataError(f"{path} holds no run: {path / RECORD} is missing")
     record = read_json(path / RECORD)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    known = isinstance(record, dict) and {"settings", "stages", "result"} <= set(record)
+    if not known or record.get("format") != FORMAT:
         raise DataError(f"{path / RECORD} is no run of this version of privet")
     if record.get("kind") != kind:
         raise DataError(f"{path} holds a run of kind {record.get('kind')!r}, not {kind!r}")

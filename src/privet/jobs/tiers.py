@@ -40,13 +40,13 @@ class Thresholds:
 def check_tier(thresholds: Thresholds, measured: Thresholds) -> dict[str, Any]:
     """Hold one tier's measured m, r, q, n against the bounds: the figures, and whether all hold."""
     figures, bounds = asdict(measured), asdict(thresholds)
-    failed = [name for name in bounds if figures[name] > bounds[name]]
+    failed = [name for name in bounds if not figures[name] <= bounds[name]]
     return {**figures, "failed": failed, "passed": not failed}
 
 
 def check_all(thresholds: Thresholds, tiers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the bounds, and whether every tier's ``definitions`` (see `check_tier`) hold."""
-    passed = all(tier["definitions"]["passed"] for tier in tiers)
+    passed = bool(tiers) and all(tier["definitions"]["passed"] for tier in tiers)
     return {**asdict(thresholds), "passed": passed}
 
 
@@ -110,7 +110,7 @@ def make_tier(
     example = torch.zeros(1, original.inputs)
     pruner.prune(model, dict(zip(pruner.sizes(model), widths, strict=True)), example)
     pruned = replace(original, hidden=widths, dropout=dropout, input_dropout=input_dropout)
-    network = pruned.build()
+    network = fresh(pruned, 0).model  # its weights are replaced at once
     for layer, source in zip(linear_layers(network), linear_layers(model), strict=True):
         layer.load_state_dict(source.state_dict())
     return Trained(network, pruned)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from privet.pruning.base import prunable
+from privet.sparse import SparseInputLinear
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,21 @@ class Magnitude:
 
         What earlier rounds removed is zero, hence smallest, hence removed again.
         """
-        masks: list[tuple[Tensor, Tensor]] = []
+        masks: list[tuple[nn.Linear, Tensor]] = []
         for name, layer in prunable(model).items():
             weight = layer.weight
             # A stable sort decides ties by position, so equal magnitudes prune repeatably.
             order = weight.detach().abs().flatten().sort(descending=True, stable=True).indices
             mask = torch.zeros(weight.numel(), dtype=torch.bool)
             mask[order[: keep[name]]] = True
-            masks.append((weight, mask.view_as(weight)))
+            masks.append((layer, mask.view_as(weight)))
 
         @torch.no_grad()
         def hold() -> None:
-            for weight, mask in masks:
-                weight.mul_(mask)
+            for layer, mask in masks:
+                if isinstance(layer, SparseInputLinear):
+                    layer.flush()  # updates held back would revive what is removed
+                layer.weight.mul_(mask)
 
         hold()
         return hold

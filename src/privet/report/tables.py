@@ -171,6 +171,7 @@ def _named(figure: str, finding: Document) -> str:
 def tiers(build: Document) -> Table:
     """Return a protection build: the unpruned defense model, then one tier a row."""
     base = build["base"]
+    searched = any(tier.get("found") is not None for tier in build["tiers"])
     unpruned = build.get("base_attack_accuracy_by_budget") or {}
     first = (
         "unpruned",
@@ -180,7 +181,7 @@ def tiers(build: Document) -> Table:
         wording.percent(base["accuracy"]),
         wording.percent(overall.mean_over_budgets(unpruned)),
         wording.MISSING,
-        wording.MISSING,
+        *([wording.MISSING] if searched else []),
     )
     rows = [
         (
@@ -190,29 +191,30 @@ def tiers(build: Document) -> Table:
             wording.count(tier["macs"]),
             wording.percent(tier["accuracy"]),
             wording.percent(tier.get("attack_accuracy")),
-            wording.percent(tier.get("found")),
-            wording.size(tier["bytes"]),
+            wording.size(tier["bytes"]) if tier["bundle"] else "refused",
+            *([wording.percent(tier.get("found"))] if searched else []),
         )
         for tier in build["tiers"]
     ]
     against = build.get("attack") or {}
+    bundles = [PurePath(str(t["bundle"])).name for t in build["tiers"] if t["bundle"]]
     note = (
         f"Attack accuracy: mean over the budgets. Without protection the attack reaches "
         f"{wording.percent(against.get('unprotected_accuracy'))}; always naming the most common "
         f"answer reaches {wording.percent(against.get('majority_accuracy'))}. "
-        f"Bundles: {', '.join(PurePath(str(tier['bundle'])).name for tier in build['tiers'])}."
+        f"Bundles: {', '.join(bundles) or 'none, every tier was refused'}."
     )
     return table(
         f"Protection of {build['dataset']} ({build['kind']})",
         (
             "tier",
-            "speed-up",
+            "reached",
             "parameters",
             "MACs",
             "accuracy",
             "attack accuracy",
-            "noise found",
             "bundle",
+            *(["noise found"] if searched else []),
         ),
         [first, *rows],
         note=note,

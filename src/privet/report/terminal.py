@@ -10,6 +10,8 @@ from rich.text import Text
 from privet.report import tables
 from privet.report.tables import Table
 
+LONGEST_FIGURE = 20
+
 
 def audit_table(audit: Mapping[str, Any]) -> RichTable:
     """Return an audit's findings, one attack a row, with intervals in brackets."""
@@ -47,8 +49,13 @@ def rich(table: Table) -> RichTable:
         shown.add_column(
             Text(column),
             justify="left" if position < table.labels else "right",
-            vertical="bottom" if position < table.labels else "top",
+            overflow="fold",
         )
     for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(_unbroken(cell)) for cell in row))
     return shown
+
+
+def _unbroken(cell: str) -> str:
+    """Keep a figure and its interval on one line, where they are short enough for one."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if len(cell) <= LONGEST_FIGURE else cell

@@ -1,0 +1,209 @@
+"""Killed or interrupted at any moment, the same command ends where an unbroken one would have."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.torch
+
+from privet.cli import run
+from privet.files import replacing
+from privet.jobs.stages import RunFolder
+
+PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRUNE = "prune synthetic-purchases --defense swmr --epochs 8 --dense-epochs 8 --rounds 4 --seed 5"
+QUICK = "prune digits --epochs 1 --dense-epochs 2 --rounds 2 --seed 5"
+AUDIT = "--shadows 3 --jobs 1 --seed 2"
+BUILD = "protect build synthetic-ratings --hidden 24 --attacker-hidden 16 --speedups 2,4 --seed 4"
+PATIENCE = 60.0  # seconds to wait for a stage before the test gives up
+
+
+def command(text, out):
+    return [*text.split(), "--out", str(out), "--json"]
+
+
+def stop_at(arguments, file, how):
+    """Start privet, send it a signal once ``file`` is there, and return how it ended."""
+    process = subprocess.Popen(
+        [*PRIVET, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not file.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert file.exists(), err
+    return process.returncode, out, err
+
+
+def kill_at(arguments, file):
+    """Kill privet in the middle of its work, just after ``file`` appeared."""
+    returncode, out, err = stop_at(arguments, file, signal.SIGKILL)
+    assert returncode == -signal.SIGKILL, err
+    assert out == ""
+
+
+def outcome(document):
+    """Return a result without what may differ: wall time, and where it lies."""
+    if isinstance(document, dict):
+        varying = ("seconds", "bundle")
+        return {key: outcome(value) for key, value in document.items() if key not in varying}
+    return [outcome(entry) for entry in document] if isinstance(document, list) else document
+
+
+def assert_same_stages(one, other):
+    names = sorted(path.name for path in (one / "stages").iterdir() if path.name[0] != ".")
+    assert names
+    for name in names:
+        assert (one / "stages" / name).read_bytes() == (other / "stages" / name).read_bytes(), name
+
+
+def printed(arguments, capsys):
+    capsys.readouterr()
+    assert run(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def half_written(folder):
+    """Return the temporary files of `privet.files.replacing` below a folder."""
+    return list(folder.rglob(".*"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run folder that `PRUNE` filled without a break."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert run(command(PRUNE, folder)) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_prune_killed_again_and_again_gives_the_unbroken_result(unbroken, tmp_path, capsys):
+    folder = tmp_path / "run"
+    for stage in ("dense", "scores", "round-0", "round-1"):
+        kill_at(command(PRUNE, folder), folder / "stages" / f"{stage}.safetensors")
+        assert json.loads((folder / "run.json").read_text())["result"] is None
+    result = printed(command(PRUNE, folder), capsys)
+    expected = json.loads((unbroken / "run.json").read_text())["result"]
+    assert outcome(result) == outcome(expected)
+    assert_same_stages(unbroken, folder)
+
+
+@pytest.mark.slow
+def test_audit_killed_after_a_shadow_model_gives_the_unbroken_findings(unbroken, tmp_path, capsys):
+    expected = printed(["audit", str(unbroken), *AUDIT.split(), "--json"], capsys)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "stages").symlink_to(unbroken / "stages")
+    (folder / "run.json").write_bytes((unbroken / "run.json").read_bytes())
+    arguments = ["audit", str(folder), *AUDIT.split(), "--json"]
+    first = folder / "shadows" / "seed-2" / "0000.npz"
+    kill_at(arguments, first)
+    trained = first.stat().st_mtime_ns
+    assert not (folder / "audit.json").exists()
+    assert not first.with_name("0002.npz").exists()
+    assert outcome(printed(arguments, capsys)) == outcome(expected)
+    assert first.stat().st_mtime_ns == trained, "a finished shadow model was trained again"
+
+
+@pytest.mark.slow
+def test_build_killed_again_and_again_gives_the_unbroken_bundles(tmp_path, capsys):
+    whole, folder = tmp_path / "whole", tmp_path / "broken"
+    for stage in ("base", "tier-2"):
+        kill_at(command(BUILD, folder), folder / "stages" / f"{stage}.safetensors")
+        assert not (folder / "protect.json").exists()
+        assert not list(folder.glob("*.safetensors"))
+    result = printed(command(BUILD, folder), capsys)
+    assert outcome(result) == outcome(printed(command(BUILD, whole), capsys))
+    assert_same_stages(whole, folder)
+    for tier in ("x2", "x4"):
+        name = f"synthetic-ratings-{tier}.safetensors"
+        assert (whole / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_ends_a_process_in_one_line_with_130(tmp_path):
+    folder = tmp_path / "run"
+    # Far more epochs than anyone waits for: only Ctrl-C ends this in time.
+    arguments = command(PRUNE.replace("--epochs 8", "--epochs 100000"), folder)
+    stage = folder / "stages" / "scores.safetensors"
+    returncode, out, err = stop_at(arguments, stage, signal.SIGINT)
+    assert returncode == 130
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("privet: interrupted")
+    assert out == ""
+    assert half_written(folder) == []
+    assert json.loads((folder / "run.json").read_text())["result"] is None
+
+
+def test_ctrl_c_while_a_stage_is_written_leaves_nothing_of_it(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    save = safetensors.torch.save_file
+
+    def interrupted(tensors, path):
+        if "round-1" in str(path):
+            path.write_bytes(b"half of it")
+            raise KeyboardInterrupt
+        save(tensors, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", interrupted)
+    assert run(command(QUICK, folder)) == 130
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("privet: interrupted")
+    assert half_written(folder) == []
+    record = json.loads((folder / "run.json").read_text())
+    assert record["stages"].keys() == {"dense", "round-0"}
+    assert {path.stem for path in (folder / "stages").iterdir()} == {"dense", "round-0"}
+
+
+@pytest.mark.parametrize("stage", ["dense", "round-1", "model"])
+def test_killed_between_weights_and_record_the_stage_is_redone(
+    stage, tmp_path, capsys, monkeypatch
+):
+    expected = printed(command(QUICK, tmp_path / "whole"), capsys)
+    folder, writing = tmp_path / "run", RunFolder._save
+
+    def killed(self):
+        if stage in self.record["stages"]:
+            raise MemoryError("killed")
+        writing(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_save", killed)
+        with pytest.raises(MemoryError):
+            run(command(QUICK, folder))
+    assert (folder / "stages" / f"{stage}.safetensors").exists()
+    assert stage not in json.loads((folder / "run.json").read_text())["stages"]
+    assert outcome(printed(command(QUICK, folder), capsys)) == outcome(expected)
+    assert_same_stages(tmp_path / "whole", folder)
+
+
+def test_killed_while_the_first_record_is_written_the_run_starts_over(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with replacing(folder / "run.json") as temporary:
+        left_over = temporary
+    (folder / "run.json").unlink()
+    left_over.write_text('{"format": 1, "ki')
+    assert printed(command(QUICK, folder), capsys)["dataset"] == "digits"
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 500])
+def test_a_damaged_stage_is_named_not_used(damage, tmp_path, capsys):
+    folder = tmp_path / "run"
+    printed(command(QUICK, folder), capsys)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "result": None}))
+    (folder / "stages" / "round-0.safetensors").write_bytes(damage)
+    assert run(command(QUICK, folder)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("privet: ")
+    assert err.count("\n") == 1
+    assert "round-0.safetensors is damaged" in err

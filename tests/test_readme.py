@@ -1,0 +1,42 @@
+"""The README's Python examples run as they stand, in order, in one session."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privet.demo import run_demo
+from privet.device import Bundle, Network, write_bundle
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the examples take from the commands above them."""
+    run_demo(tmp_path / "demo")
+    rng = np.random.default_rng(0)
+    sizes = (30, 8, 1)
+    weights = [rng.normal(size=(b, a)).astype(np.float32) for a, b in zip(sizes, sizes[1:])]
+    biases = [np.zeros(units, np.float32) for units in sizes[1:]]
+    network = Network(tuple(weights), tuple(biases))
+    (tmp_path / "bundles").mkdir()
+    write_bundle(Bundle("membership", network), tmp_path / "bundles/location-x20.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_examples_run(workplace, capsys):
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(examples) == 3
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, str(README), "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out
+    assert all(attack in printed for attack in ("conf", "entr", "mentr", "hconf"))
+    report = names["report"]
+    assert {f["attack"] for f in report["findings"]} == {"conf", "entr", "mentr", "hconf"}
+    np.testing.assert_allclose(names["release"].records.sum(axis=1), 1)
+    assert (workplace / "demo/report.html").stat().st_size > 50_000
