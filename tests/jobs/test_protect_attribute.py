@@ -228,12 +228,13 @@ def people():
     return synthetic_ratings(3, users=300, features=40, classes=3)
 
 
-def opened(folder):
-    return open_run(folder, "protect", {})
+def build(table, settings, folder):
+    users = split_users(table, settings, 1)
+    return build_attribute(users, settings, seed=1, run=open_run(folder, "protect", {}))
 
 
 def test_a_build_takes_up_every_finished_network(people, tmp_path, monkeypatch):
-    first = build_attribute(people, small(), seed=1, run=opened(tmp_path / "run"))
+    first = build(people, small(), tmp_path / "run")
     bundle = tmp_path / "run" / "synthetic-ratings-x2.safetensors"
     content = bundle.read_bytes()
     bundle.unlink()
@@ -242,7 +243,7 @@ def test_a_build_takes_up_every_finished_network(people, tmp_path, monkeypatch):
         raise AssertionError("a finished network was trained again")
 
     monkeypatch.setattr(protect_attribute, "fit", untimely)
-    assert build_attribute(people, small(), seed=1, run=opened(tmp_path / "run")) == first
+    assert build(people, small(), tmp_path / "run") == first
     assert bundle.read_bytes() == content
 
 
@@ -258,10 +259,10 @@ def test_a_build_interrupted_before_its_attacker_resumes(people, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(protect_attribute, "fit", dying)
         with pytest.raises(KeyboardInterrupt):
-            build_attribute(people, small(), seed=1, run=opened(tmp_path / "run"))
+            build(people, small(), tmp_path / "run")
     assert read_run(tmp_path / "run", "protect").record["stages"].keys() == {"base", "tier-2"}
-    resumed = build_attribute(people, small(), seed=1, run=opened(tmp_path / "run"))
-    unbroken = build_attribute(people, small(), seed=1, run=opened(tmp_path / "whole"))
+    resumed = build(people, small(), tmp_path / "run")
+    unbroken = build(people, small(), tmp_path / "whole")
     for document in (resumed, unbroken):
         document["tiers"][0].pop("bundle")
     assert resumed == unbroken
@@ -283,7 +284,7 @@ def test_bounds_decide_what_passes(people, tmp_path):
     strict = Thresholds(m=1.0, r=0.01, q=1.0, n=1.0)
     for name, thresholds, passed in (("lax", lax, True), ("strict", strict, False)):
         settings = small(thresholds=thresholds)
-        document = build_attribute(people, settings, seed=1, run=opened(tmp_path / name))
+        document = build(people, settings, tmp_path / name)
         assert document["definitions"]["passed"] is passed
         assert document["tiers"][0]["definitions"]["failed"] == ([] if passed else ["r"])
 

@@ -5,11 +5,14 @@ To add a defense: one file with a frozen dataclass that satisfies `Defense`, one
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from privet.defenses.base import Defense, Undefended
 from privet.defenses.wemem import RMR, RSW, SWMR
+from privet.errors import OptionError
 
-__all__ = ["DEFENSES", "Defense"]
+__all__ = ["DEFENSES", "Defense", "choose"]
 
 DEFENSES: Mapping[str, Defense] = {
     "none": Undefended(),
@@ -18,3 +21,29 @@ DEFENSES: Mapping[str, Defense] = {
     "swmr": SWMR(),
 }
 """Every defense by the name that the command line uses, with its published settings."""
+
+
+def choose(name: str, options: Mapping[str, Any]) -> Defense:
+    """Return a defense by name, with some of its published settings replaced.
+
+    Raises
+    ------
+    OptionError
+        On an unknown name, an option that the defense does not have, or a value of another type.
+    """
+    if name not in DEFENSES:
+        raise OptionError(f"unknown defense {name!r}; choose from {', '.join(DEFENSES)}")
+    defense = DEFENSES[name]
+    known = asdict(defense)  # type: ignore[call-overload]
+    for key, value in options.items():
+        if key not in known:
+            raise OptionError(
+                f"defense {name} has no option {key!r}; it has {', '.join(known) or 'none'}"
+            )
+        if not isinstance(value, type(known[key])) and not (
+            isinstance(known[key], float) and isinstance(value, int)
+        ):
+            raise OptionError(
+                f"option {key} of defense {name} is a {type(known[key]).__name__}; got {value!r}"
+            )
+    return replace(defense, **options)  # type: ignore[type-var]

@@ -20,12 +20,14 @@ from privet.errors import DataError, OptionError
 from privet.files import replacing, write_json
 from privet.findings import choose_attacks, find
 from privet.fit import Dense
-from privet.jobs.prune import PruneRun, PruneSettings, as_dense, dense, prune_network
+from privet.jobs.prune import PruneRun
+from privet.jobs.prune_network import PruneSettings, prune_network
 from privet.jobs.stages import read_run, versions
+from privet.jobs.tensors import as_dense, dense, joined, rows_of
 from privet.models import FullyConnected, load_weights
 from privet.progress import track
 from privet.seeds import derive
-from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Signals
+from privet.signals import BoolArray, Evidence, FloatArray, Signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,16 +199,6 @@ def gather(
         shadow_members=np.stack(inside),
     )
     return evidence, np.arange(len(labels)) < len(sides[0][1])
-
-
-def rows_of(data: Dense, rows: IntArray) -> Dense:
-    """Return some samples."""
-    return data[0][rows], data[1][rows]
-
-
-def joined(first: Dense, second: Dense) -> Dense:
-    """Return the samples of both, the first one's first."""
-    return torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]])
 
 
 def _check(attacks: Iterable[str] | str, shadows: int, jobs: int) -> Mapping[str, Attack]:

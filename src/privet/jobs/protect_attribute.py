@@ -29,6 +29,7 @@ from privet.jobs.tiers import (
     check_tier,
     fresh,
     make_tier,
+    mean_accuracy,
     size,
     to_device,
     train_stage,
@@ -236,7 +237,7 @@ def _report(
             "asked_speedup": speedup,
             "reached_speedup": base["macs"] / figures["macs"],
             **figures,
-            "attack_accuracy": _mean(attacked),
+            "attack_accuracy": mean_accuracy(attacked),
             "attack_accuracy_by_budget": attacked,
             "reached_targets": float(outcome.reached.mean()),
             "definitions": check_tier(
@@ -244,8 +245,8 @@ def _report(
                 Thresholds(
                     m=abs(figures["accuracy"] - base["accuracy"]),
                     r=figures["parameters"] / base["parameters"],
-                    q=_mean(attacked),
-                    n=abs(_mean(same_users) - _mean(on_base)),
+                    q=mean_accuracy(attacked),
+                    n=abs(mean_accuracy(same_users) - mean_accuracy(on_base)),
                 ),
             ),
         }
@@ -280,10 +281,6 @@ def _figures(network: Trained, users: Users) -> dict[str, Any]:
         "dev_accuracy": query.accuracy(network.model, *users.dev),
         **size(network.architecture),
     }
-
-
-def _mean(by_budget: Mapping[str, float]) -> float:
-    return float(np.mean(list(by_budget.values())))
 
 
 def _labelled(table: Table) -> Labelled:

@@ -5,13 +5,12 @@ nonmembers by their confidences, is pruned to tiers d and retrained. An attacker
 classifier of its own then judges the protected confidences.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -19,11 +18,11 @@ from privet import query
 from privet.data.splits import membership_split
 from privet.data.table import Table
 from privet.device import Bundle
-from privet.device.membership import find_noise, release_probability
 from privet.errors import DataError, OptionError
 from privet.fit import Dense, Fitted, Setup, Step, fit, sgd
-from privet.jobs.prune import dense
+from privet.jobs.membership_evaluation import Observed, attacked, found_share
 from privet.jobs.stages import RunFolder, Stages
+from privet.jobs.tensors import dense
 from privet.jobs.tiers import (
     Thresholds,
     Trained,
@@ -31,6 +30,7 @@ from privet.jobs.tiers import (
     check_tier,
     fresh,
     make_tier,
+    mean_accuracy,
     size,
     to_device,
     train_stage,
@@ -41,7 +41,7 @@ from privet.models import FullyConnected
 from privet.pruning.speedup import widths_at
 from privet.pruning.structural import Structural
 from privet.seeds import derive, generator
-from privet.signals import BoolArray, FloatArray, IntArray
+from privet.signals import IntArray
 
 
 @dataclass(frozen=True)
@@ -92,23 +92,6 @@ class MembershipSettings:
             raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
         if len(set(self.speedups)) < len(self.speedups):
             raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
-
-
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """Logits of a classifier, shape (n, k), and which rows belong to its members, shape (n,)."""
-
-    logits: FloatArray
-    members: BoolArray
-
-    def as_training_data(self) -> Dense:
-        """Return confidences sorted ascending, in float32, and 1 for members, 0 for others."""
-        posterior = torch.from_numpy(self.logits).double().softmax(1).sort(dim=1).values
-        return posterior.float(), torch.from_numpy(self.members).long()
-
-    def take(self, rows: IntArray) -> "Observed":
-        """Return some rows."""
-        return Observed(self.logits[rows], self.members[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,11 +215,6 @@ def _pruner(seed: int, attempt: int) -> Structural:
     return Structural() if attempt == 0 else Structural(seed=derive(seed, "attempt", attempt))
 
 
-def found_share(tier: Trained, vectors: Observed) -> float:
-    """Return the share of vectors for which a tier finds noise; a dead tier finds none."""
-    return float(find_noise(to_device(tier.model), vectors.logits).found.mean())
-
-
 def _fit_classifier(
     model: nn.Module, *, data: Dense, settings: MembershipSettings, seed: int
 ) -> Fitted:
@@ -296,15 +274,15 @@ def _report(
             **figures,
             "found": found,
             "released": found >= settings.least_found,
-            "attack_accuracy": _mean(by_budget),
+            "attack_accuracy": mean_accuracy(by_budget),
             "attack_accuracy_by_budget": by_budget,
             "definitions": check_tier(
                 settings.thresholds,
                 Thresholds(
                     m=abs(figures["accuracy"] - base_figures["accuracy"]),
                     r=figures["parameters"] / base_figures["parameters"],
-                    q=_mean(by_budget),
-                    n=abs(_mean(by_budget) - _mean(on_base)),
+                    q=mean_accuracy(by_budget),
+                    n=abs(mean_accuracy(by_budget) - mean_accuracy(on_base)),
                 ),
             ),
         }
@@ -338,35 +316,6 @@ def _report(
     }
 
 
-def attacked(
-    defense: Trained, attacker: nn.Module, vectors: Observed, budgets: Sequence[float]
-) -> dict[str, float]:
-    """Return the attacker's expected accuracy at each budget, members and nonmembers together.
-
-    The mean of ``(1 - p) hit(before) + p hit(after)``, with p the probability that the noise is
-    added (MemGuard's phase II): no sampling noise.
-    """
-    noise = find_noise(to_device(defense.model), vectors.logits)
-    before, after = (
-        _guess(attacker, confidences) == vectors.members
-        for confidences in (noise.before, noise.after)
-    )
-    figures = {}
-    for budget in budgets:
-        p = release_probability(noise, budget)
-        figures[f"{budget:g}"] = float(((1 - p) * before + p * after).mean())
-    return figures
-
-
-def _guess(attacker: nn.Module, confidences: FloatArray) -> BoolArray:
-    ascending = torch.from_numpy(np.sort(confidences, axis=1)).float()
-    return (query.logits(attacker, ascending)[:, 0] > 0).numpy()
-
-
 def _figures(network: Trained, views: Views) -> dict[str, Any]:
     accuracy = query.accuracy(network.model, *views.held_out.as_training_data())
     return {"accuracy": accuracy, **size(network.architecture)}
-
-
-def _mean(by_budget: Mapping[str, float]) -> float:
-    return float(np.mean(list(by_budget.values())))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -136,3 +137,8 @@ def write_tier(bundle: Bundle, folder: Path, name: str) -> dict[str, Any]:
     path = folder / f"{name}.safetensors"
     write_bundle(bundle, path)
     return {"bundle": str(path), "bytes": path.stat().st_size}
+
+
+def mean_accuracy(by_budget: Mapping[str, float]) -> float:
+    """Return the mean attack accuracy over the budgets, as the paper's table quotes it."""
+    return float(np.mean(list(by_budget.values())))
