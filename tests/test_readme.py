@@ -1,5 +1,6 @@
 """The README's Python examples run as they stand, in order, in one session."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def workplace(tmp_path, monkeypatch):
     run_demo(tmp_path / "demo")
     rng = np.random.default_rng(0)
     sizes = (30, 8, 1)
-    weights = [rng.normal(size=(b, a)).astype(np.float32) for a, b in zip(sizes, sizes[1:])]
+    weights = [rng.normal(size=(b, a)).astype(np.float32) for a, b in itertools.pairwise(sizes)]
     biases = [np.zeros(units, np.float32) for units in sizes[1:]]
     network = Network(tuple(weights), tuple(biases))
     (tmp_path / "bundles").mkdir()

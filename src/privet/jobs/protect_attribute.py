@@ -20,7 +20,13 @@ from privet.data.table import Table
 from privet.device import Bundle, Settings
 from privet.errors import DataError, OptionError
 from privet.fit import Fitted, Labelled, Setup, adam, fit
-from privet.jobs.attribute_evaluation import Records, as_inputs, attack_protected, guesses
+from privet.jobs.attribute_evaluation import (
+    Outcome,
+    Records,
+    as_inputs,
+    attack_protected,
+    guesses,
+)
 from privet.jobs.stages import RunFolder
 from privet.jobs.tiers import (
     Thresholds,
@@ -211,68 +217,82 @@ def _report(
     run: RunFolder,
 ) -> dict[str, Any]:
     """Attack every tier, write its bundle, and hold the figures against Definitions 1-3."""
-    table = users.table
-    base_network, trained, attack_network = networks
-    attacker = attack_network.model
-    labels = users.test[1].numpy()
-    few = min(settings.check_users, len(labels))
-    base = _figures(base_network, users)
-    on_base = attack_protected(
-        to_device(base_network.model),
-        attacker,
-        users.test_records[:few],
-        labels[:few],
-        max_steps=settings.max_steps,
-    ).by_budget(users.prior, settings.budgets)
+    base, trained, attack_network = networks
+    attacker, name = attack_network.model, users.table.name
+    few = min(settings.check_users, len(users.test[1]))
+    on_base = _attack(base, attacker, users=users, settings=settings, first=few)
+    before = on_base.by_budget(users.prior, settings.budgets)
+    base_figures = _figures(base, users)
     tiers = []
     for speedup, tier in trained.items():
-        network = to_device(tier.model)
-        outcome = attack_protected(
-            network, attacker, users.test_records, labels, max_steps=settings.max_steps
-        )
-        attacked = outcome.by_budget(users.prior, settings.budgets)
+        outcome = _attack(tier, attacker, users=users, settings=settings)
+        by_budget = outcome.by_budget(users.prior, settings.budgets)
         same_users = outcome.first(few).by_budget(users.prior, settings.budgets)
         figures = _figures(tier, users)
+        measured = Thresholds(
+            m=abs(figures["accuracy"] - base_figures["accuracy"]),
+            r=figures["parameters"] / base_figures["parameters"],
+            q=mean_accuracy(by_budget),
+            n=abs(mean_accuracy(same_users) - mean_accuracy(before)),
+        )
         report = {
             "asked_speedup": speedup,
-            "reached_speedup": base["macs"] / figures["macs"],
+            "reached_speedup": base_figures["macs"] / figures["macs"],
             **figures,
-            "attack_accuracy": mean_accuracy(attacked),
-            "attack_accuracy_by_budget": attacked,
+            "attack_accuracy": mean_accuracy(by_budget),
+            "attack_accuracy_by_budget": by_budget,
             "reached_targets": float(outcome.reached.mean()),
-            "definitions": check_tier(
-                settings.thresholds,
-                Thresholds(
-                    m=abs(figures["accuracy"] - base["accuracy"]),
-                    r=figures["parameters"] / base["parameters"],
-                    q=mean_accuracy(attacked),
-                    n=abs(mean_accuracy(same_users) - mean_accuracy(on_base)),
-                ),
-            ),
+            "definitions": check_tier(settings.thresholds, measured),
         }
-        bundle = Bundle(
-            kind="attribute",
-            network=network,
-            prior=users.prior,
-            settings=Settings(max_steps=settings.max_steps),
-            feature_names=table.feature_names,
-            card={"dataset": table.name, **report},
-        )
-        tiers.append({**report, **write_tier(bundle, run.path, f"{table.name}-x{speedup:g}")})
+        bundle = _bundle(tier, users=users, settings=settings, report=report)
+        tiers.append({**report, **write_tier(bundle, run.path, f"{name}-x{speedup:g}")})
+    guessed = guesses(attacker, users.test_records)
+    labels = users.test[1].numpy()
     return {
-        "dataset": table.name,
+        "dataset": name,
         "kind": "attribute",
-        "base": base,
-        "base_attack_accuracy_by_budget": on_base,
+        "base": base_figures,
+        "base_attack_accuracy_by_budget": before,
         "base_attacked_users": few,
         "tiers": tiers,
         "definitions": check_all(settings.thresholds, tiers),
         "attack": {
             "name": f"fully connected, {settings.attacker_hidden} hidden units, Adam",
-            "unprotected_accuracy": float((guesses(attacker, users.test_records) == labels).mean()),
+            "unprotected_accuracy": float((guessed == labels).mean()),
             "majority_accuracy": float((labels == users.prior.argmax()).mean()),
         },
     }
+
+
+def _attack(
+    defense: Trained,
+    attacker: nn.Module,
+    *,
+    users: Users,
+    settings: AttributeSettings,
+    first: int | None = None,
+) -> Outcome:
+    """Attack the first test users, or all, as protected by one defense model."""
+    return attack_protected(
+        to_device(defense.model),
+        attacker,
+        users.test_records[:first],
+        users.test[1].numpy()[:first],
+        max_steps=settings.max_steps,
+    )
+
+
+def _bundle(
+    tier: Trained, *, users: Users, settings: AttributeSettings, report: dict[str, Any]
+) -> Bundle:
+    return Bundle(
+        kind="attribute",
+        network=to_device(tier.model),
+        prior=users.prior,
+        settings=Settings(max_steps=settings.max_steps),
+        feature_names=users.table.feature_names,
+        card={"dataset": users.table.name, **report},
+    )
 
 
 def _figures(network: Trained, users: Users) -> dict[str, Any]:

@@ -262,12 +262,18 @@ def _report(
     base, trained, attacker = networks
     vectors = views.evaluation
     base_figures = _figures(base, views)
-    on_base = attacked(base, attacker.model, vectors, settings.budgets)
+    before = attacked(base, attacker.model, vectors, settings.budgets)
     tiers = []
     for speedup, tier in trained.items():
         figures = _figures(tier, views)
         found = found_share(tier, views.held_out)
         by_budget = attacked(tier, attacker.model, vectors, settings.budgets)
+        measured = Thresholds(
+            m=abs(figures["accuracy"] - base_figures["accuracy"]),
+            r=figures["parameters"] / base_figures["parameters"],
+            q=mean_accuracy(by_budget),
+            n=abs(mean_accuracy(by_budget) - mean_accuracy(before)),
+        )
         report = {
             "asked_speedup": speedup,
             "reached_speedup": base_figures["macs"] / figures["macs"],
@@ -276,43 +282,37 @@ def _report(
             "released": found >= settings.least_found,
             "attack_accuracy": mean_accuracy(by_budget),
             "attack_accuracy_by_budget": by_budget,
-            "definitions": check_tier(
-                settings.thresholds,
-                Thresholds(
-                    m=abs(figures["accuracy"] - base_figures["accuracy"]),
-                    r=figures["parameters"] / base_figures["parameters"],
-                    q=mean_accuracy(by_budget),
-                    n=abs(mean_accuracy(by_budget) - mean_accuracy(on_base)),
-                ),
-            ),
+            "definitions": check_tier(settings.thresholds, measured),
         }
         written: dict[str, Any] = {"bundle": None, "bytes": 0}
         if report["released"]:
-            bundle = Bundle(
-                kind="membership",
-                network=to_device(tier.model),
-                card={"dataset": table.name, **report},
-            )
+            card = {"dataset": table.name, **report}
+            bundle = Bundle(kind="membership", network=to_device(tier.model), card=card)
             written = write_tier(bundle, run.path, f"{table.name}-x{speedup:g}")
         tiers.append({**report, **written})
     checked = check_all(settings.thresholds, tiers)
     all_released = all(tier["released"] for tier in tiers)
-    truth = vectors.members
-    guess = query.logits(attacker.model, vectors.as_training_data()[0])[:, 0].numpy()
     return {
         "dataset": table.name,
         "kind": "membership",
         "target": {"accuracy": dict(views.accuracy)},
         "base": base_figures,
-        "base_attack_accuracy_by_budget": on_base,
+        "base_attack_accuracy_by_budget": before,
         "tiers": tiers,
         "definitions": {**checked, "passed": checked["passed"] and all_released},
-        "attack": {
-            "name": "fully connected on sorted confidences of a shadow classifier",
-            "unprotected_accuracy": float(((guess > 0) == truth).mean()),
-            "unprotected_auc": auc(guess, truth),
-            "majority_accuracy": float(max(truth.mean(), 1 - truth.mean())),
-        },
+        "attack": _unprotected(attacker, vectors),
+    }
+
+
+def _unprotected(attacker: Trained, vectors: Observed) -> dict[str, Any]:
+    """Return what the attack makes of the confidences as they are."""
+    truth = vectors.members
+    scores = query.logits(attacker.model, vectors.as_training_data()[0])[:, 0].numpy()
+    return {
+        "name": "fully connected on sorted confidences of a shadow classifier",
+        "unprotected_accuracy": float(((scores > 0) == truth).mean()),
+        "unprotected_auc": auc(scores, truth),
+        "majority_accuracy": float(max(truth.mean(), 1 - truth.mean())),
     }
 
 
