@@ -3,10 +3,11 @@ import os
 import stat
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from privet.errors import DataError
+from privet.errors import DataError, OptionError
 from privet.files import read_json, replacing, write_bytes, write_json
 
 
@@ -76,6 +77,32 @@ def test_permissions_follow_the_umask(tmp_path, mask, expected):
         assert os.umask(mask) == mask
     finally:
         os.umask(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+@pytest.mark.parametrize("before", [0o600, 0o444, 0o664])
+def test_what_is_replaced_hands_on_its_permissions(old, before):
+    old.chmod(before)
+    write_bytes(old, b"new")
+    assert stat.S_IMODE(old.stat().st_mode) == before
+    assert old.read_bytes() == b"new"
+    with replacing(old, mode=0o600) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_private_results_are_private_while_they_are_written(tmp_path):
+    with replacing(tmp_path / "x", mode=0o600) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o600
+
+
+def test_folders_and_devices_are_not_replaced(tmp_path):
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(OptionError, match="folder or a device"), replacing(path):
+            pytest.fail("entered")
+    assert not Path(os.devnull).is_file()
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1, {"x": float("inf")}], {"x": object()}])

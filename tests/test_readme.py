@@ -31,7 +31,7 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_examples_run(workplace, capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     names: dict[str, object] = {}
     for example in examples:
         exec(compile(example, str(README), "exec"), names)  # noqa: S102

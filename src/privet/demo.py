@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from privet.files import write_bytes, write_json
@@ -40,7 +41,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         RATERS,
         hidden=1000,
         attacker_hidden=1000,
-        speedups=(10.0, 50.0),
+        speedups=(10.0, 20.0),
         bounds={"q": 0.4},
         seed=seed,
         out=out / "bundles",
@@ -51,7 +52,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         "pruning": pruning,
         "protection": protection,
         "next": [
-            f"privet report {out / 'pruned-rsw'}",
+            f"privet report {quote(str(out / 'pruned-rsw'))}",
             "privet prune YOUR.csv --defense rsw --out my-run",
             "privet audit my-run",
             "privet protect build YOUR-RATINGS.csv --out my-bundles",

@@ -3,32 +3,60 @@
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from privet.errors import DataError
+from privet.errors import DataError, OptionError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path that replaces ``path`` atomically when the block succeeds.
 
     On any exception, Ctrl-C included, ``path`` stays as it was and the temporary file is gone.
     Parent folders are created.
+
+    Parameters
+    ----------
+    mode
+        Permissions of the result, such as 0o600; by default those of the file that it replaces,
+        or what the umask gives a new one.
+
+    Raises
+    ------
+    OptionError
+        When ``path`` is a folder or a device.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = _permissions(path)
+    mode = before if mode is None else mode
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
     try:
-        # Exclusive, and with the permissions that the umask gives any finished result.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        # Private from the start where the result may have to be.
+        first = 0o666 if mode is None else 0o600
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, first))
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _permissions(path: Path) -> int | None:
+    """Return the permissions of the file at ``path``, None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OptionError(f"{path} is a folder or a device; name a file to write")
+    return found.st_mode & 0o777
 
 
 def write_bytes(path: Path, content: bytes) -> None:

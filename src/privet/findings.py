@@ -39,7 +39,11 @@ def choose_attacks(names: Iterable[str] | str) -> Mapping[str, Attack]:
 
 
 def find(
-    evidence: Evidence, members: BoolArray, *, attacks: Mapping[str, Attack], seed: int
+    evidence: Evidence,
+    members: BoolArray,
+    *,
+    attacks: Mapping[str, Attack] | Iterable[str] | str = "all",
+    seed: int = 0,
 ) -> list[Finding]:
     """Run ``attacks`` on ``evidence`` and judge each against the truth.
 
@@ -47,6 +51,8 @@ def find(
     ----------
     members
         Shape (audit samples,), bool. No attack sees it.
+    attacks
+        Attacks by name: names from `privet.attacks.ATTACKS`, ``"all"``, or attacks of your own.
     seed
         Each attack gets a stream of its own, so the findings do not depend on their order.
 
@@ -60,6 +66,8 @@ def find(
         raise EvidenceError(
             f"membership must have shape {evidence.target.labels.shape}; got {members.shape}"
         )
+    if not isinstance(attacks, Mapping):
+        attacks = choose_attacks(attacks)
     found = []
     for name, attack in track(attacks.items(), "attacks", total=len(attacks)):
         started = time.perf_counter()

@@ -21,7 +21,7 @@ from privet.lazy_adam import LazyAdam
 from privet.progress import track
 from privet.seeds import derive
 from privet.signals import FloatArray
-from privet.sparse import Inputs, SparseInputLinear, take
+from privet.sparse import Inputs, take
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def adam(learning_rate: float) -> OptimizerFactory:
     """Return a factory of Adam, lazy on the rows of a sparse first layer where there is one."""
 
     def make(model: nn.Module) -> Optimizer:
-        if any(isinstance(module, SparseInputLinear) for module in model.modules()):
+        if LazyAdam.applies_to(model):
             return LazyAdam(model, lr=learning_rate)
         return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 

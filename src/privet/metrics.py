@@ -1,4 +1,4 @@
-"""Judging attacks: the only place that meets the target's membership.
+"""Judging attacks: scores and decisions meet the true membership here, after the attack.
 
 Attacks score, metrics judge. Higher scores mean "more likely a member" everywhere. Members are
 the positive class: TPR is the share of members found, FPR the share of nonmembers accused.

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -79,6 +80,31 @@ def macs(widths: Sequence[int]) -> int:
 def parameters(network: nn.Module) -> int:
     """Return the number of parameters, zeros included."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def reinitialized(network: nn.Module) -> nn.Module:
+    """Return a copy with fresh weights, drawn from torch's global generator.
+
+    Raises
+    ------
+    OptionError
+        Naming parameters that no ``reset_parameters`` would redraw: they would carry over what
+        the network has learned.
+    """
+    copy = deepcopy(network)
+    redrawn: set[int] = set()
+    for module in copy.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            redrawn.update(id(parameter) for parameter in module.parameters(recurse=False))
+    kept = [name for name, parameter in copy.named_parameters() if id(parameter) not in redrawn]
+    if kept:
+        raise OptionError(
+            f"cannot make fresh copies of the network: {', '.join(kept)} would keep what they "
+            f"learned; give their modules a reset_parameters method"
+        )
+    return copy
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -146,7 +146,7 @@ AUDITING = {
         "no attack model",
     ),
     "report on no run": ("report folder", "folder"),
-    "report on an unfinished run": ("report unfinished", "prune"),
+    "report on an unfinished run": ("report unfinished", "no finished run"),
     "report on a damaged run": ("report damaged", "run.json"),
 }
 BUILDING = {

@@ -276,3 +276,26 @@ def test_a_reader_that_leaves_early_is_no_error(form):
     assert b"Traceback" not in done.stderr
     assert done.stderr == b""
     assert done.returncode == 0
+
+
+def test_data_that_changed_since_the_run_is_refused(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = tmp_path / "people.csv"
+    lines = [f"{a:.3f},{b:.3f},{int(a > b)}" for a, b in rng.random((80, 2))]
+    table.write_text("\n".join(["a,b,label", *lines]) + "\n")
+    out = tmp_path / "run"
+    command = f"prune {table} --out {out} --epochs 1 --dense-epochs 1 --rounds 1"
+    assert run(command.split()) == 0
+    table.write_text("\n".join(["a,b,label", *lines[:-5]]) + "\n")
+    for again in (command, f"audit {out} --shadows 1 --jobs 1"):
+        capsys.readouterr()
+        assert run(again.split()) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (out / "audit.json").exists()
+
+
+def test_names_with_brackets_and_blanks_come_out_as_they_are(tmp_path, capsys):
+    out = tmp_path / "a [bold]run[/b] with a name that is longer than any terminal is wide, really"
+    command = ["prune", "digits", "--epochs", "1", "--dense-epochs", "1", "--rounds", "1", "--out"]
+    assert run([*command, str(out)]) == 0
+    assert f"privet audit '{out}'" in capsys.readouterr().out

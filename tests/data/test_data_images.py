@@ -66,6 +66,7 @@ def test_reads_any_packing(tmp_path: Path, pack, top: str, splits: tuple[str, ..
     for part in (table, table.test) if len(splits) == 2 else (table,):
         assert part is not None
         assert part.inputs.shape == (4, 3, 5, 6)
+        assert part.class_names == tuple(sorted(COLORS))
         np.testing.assert_array_equal(part.labels, [0, 0, 1, 1])
         np.testing.assert_array_equal(part.inputs[0, :, 0, 0], [1, 0, 0])
         np.testing.assert_array_equal(part.inputs[3, :, 4, 5], [0, 0, 1])

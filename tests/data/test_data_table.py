@@ -44,6 +44,7 @@ def test_take_returns_rows_in_the_order_asked_for(indices: list[int]) -> None:
     np.testing.assert_array_equal(taken.inputs, np.asarray(table.inputs)[indices])
     np.testing.assert_array_equal(taken.labels, table.labels[indices])
     assert (taken.classes, taken.name) == (2, "t")
+    assert replace(table, class_names=("a", "b")).take(np.array(indices)).class_names == ("a", "b")
 
 
 def test_take_leaves_the_test_table_behind() -> None:
@@ -89,6 +90,7 @@ def test_image_values_lie_between_zero_and_one() -> None:
         ({"inputs": np.ones((0, 3), np.float32), "labels": LABELS[:0]}, "no data"),
         ({"inputs": sparse.csc_array(np.ones((2, 3), np.float32))}, "must be CSR"),
         ({"feature_names": ("a", "b")}, "2 feature names"),
+        ({"class_names": ("a", "b", "c")}, "3 class names for 2 classes"),
         (
             {"test": Table(np.ones((1, 4), np.float32), LABELS[:1], classes=2, name="x")},
             "test rows have shape",

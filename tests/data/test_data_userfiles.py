@@ -31,6 +31,41 @@ def test_reads_tables(tmp_path: Path, name: str, text: str, names: tuple[str, ..
     np.testing.assert_array_equal(table.inputs, np.array([[1, 2], [3, 4]], np.float32))
     np.testing.assert_array_equal(table.labels, [0, 1])
     assert (table.classes, table.feature_names, table.name) == (2, names, "t")
+    assert table.class_names is not None
+    assert len(table.class_names) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["Zadar", "Bonn", "Köln"], ("Bonn", "Köln", "Zadar")),
+        (["10", "9", "2"], ("2", "9", "10")),
+        (["1.0", "-1.0", "7.0"], ("-1", "1", "7")),
+    ],
+)
+def test_classes_are_called_what_the_file_calls_them(
+    tmp_path: Path, labels: list[str], names: tuple[str, ...]
+) -> None:
+    text = "".join(f"1,2,{label}\n" for label in labels)
+    path = tmp_path / "t.npz"
+    arrays = [np.array(labels), np.array([label.encode() for label in labels])]
+    tables = [load(write(tmp_path / "t.csv", text))]
+    for array in arrays:
+        np.savez(path, X=np.zeros((3, 2)), y=array)
+        tables.append(load(str(path)))
+    for table in tables:
+        assert table.class_names == names
+        assert [table.class_names[number] for number in table.labels] == [
+            label.removesuffix(".0") for label in labels
+        ]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.float32, np.bool_])
+def test_numbered_classes_of_an_npz_have_names_too(tmp_path: Path, kind: type) -> None:
+    np.savez(tmp_path / "t.npz", X=np.eye(3), y=np.array([1, 0, 1], kind))
+    table = load(str(tmp_path / "t.npz"))
+    assert table.class_names == (("False", "True") if kind is np.bool_ else ("0", "1"))
+    assert table.take(np.array([0])).class_names == table.class_names
 
 
 def test_integer_labels_sort_by_value(tmp_path: Path) -> None:
@@ -90,10 +125,10 @@ def test_npz_images_of_bytes_are_scaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"inputs": np.eye(2)}, "must hold arrays"),
+        ({"inputs": np.eye(2)}, "must hold one of: inputs and labels; X and y. It holds inputs"),
         ({"X": np.array([{}, {}]), "y": np.arange(2)}, "not a sound NPZ"),
-        ({"X": np.eye(2), "y": np.eye(2)}, "one dimension"),
-        ({"X": np.array([["a"], ["b"]]), "y": np.arange(2)}, "must be numbers"),
+        ({"X": np.eye(2), "y": np.eye(2)}, "one label for each of 2 rows"),
+        ({"X": np.array([["a"], ["b"]]), "y": np.arange(2)}, "must be rows of numbers"),
         ({"X": np.full((2, 2), np.nan), "y": np.arange(2)}, "row 0, column 0"),
         ({"X": np.eye(3), "y": np.arange(2)}, "3 rows"),
         ({"X": np.eye(2), "y": np.array([0.5, 1])}, "row 0 has label 0.5"),
@@ -103,6 +138,38 @@ def test_refuses_unfit_npz(tmp_path: Path, arrays: dict[str, np.ndarray], messag
     path = tmp_path / "t.npz"
     np.savez(path, **arrays)
     with pytest.raises(DataError, match=message):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        (np.float64(3), np.arange(2), "rows of numbers"),
+        (np.eye(2) * 1j, np.arange(2), "rows of numbers"),
+        (np.zeros((2, 2), "M8[s]"), np.arange(2), "rows of numbers"),
+        (np.zeros((0, 3)), np.zeros(0), "labels are missing"),
+        (np.zeros((2, 0)), np.arange(2), "no data"),
+        (np.full((2, 2), 1e300), np.arange(2), "NaN or infinite"),
+        (np.eye(2), np.array([1, 2], "M8[s]"), "integers or names"),
+        (np.eye(2), np.array([np.nan, 1]), "row 0 has label nan"),
+        (np.eye(2), np.array(3), "one label for each"),
+    ],
+)
+def test_refuses_arrays_of_other_kinds(
+    tmp_path: Path, inputs: np.ndarray, labels: np.ndarray, message: str
+) -> None:
+    np.savez(tmp_path / "t.npz", X=inputs, y=labels)
+    with pytest.raises(DataError, match=message):
+        load(str(tmp_path / "t.npz"))
+
+
+def test_refuses_damaged_deflate_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).random((50, 4)), y=np.arange(50))
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"t\.npz is not a sound NPZ"):
         load(str(path))
 
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privet.defenses.wemem import RSW, SWMR, ranks_in_class, regularize_risk, window
+from privet.defenses import choose
+from privet.defenses.wemem import RMR, RSW, SWMR, ranks_in_class, regularize_risk, window
 from privet.errors import OptionError
 from privet.fit import Setup, adam
 
@@ -86,14 +87,34 @@ def test_the_primitives_compose():
 
 
 @pytest.mark.parametrize(
-    ("defense", "scores", "message"),
+    ("make", "message"),
     [
-        (RSW(width=0), [0.1, 0.2], "width >= 1"),
-        (SWMR(risk_weight_decay=-1.0), [0.1, 0.2], "at least 0"),
-        (RSW(), [0.1, np.nan], "finite"),
-        (RSW(), [0.1], "one a sample"),
+        (lambda: RSW(width=0), "width >= 1"),
+        (lambda: RSW(stride=-1), "stride >= 0"),
+        (lambda: SWMR(order="sideways"), "high-to-low, low-to-high"),
+        (lambda: SWMR(risk_weight_decay=-1.0), "at least 0"),
+        (lambda: RMR(threshold=float("nan")), "finite"),
+        (lambda: RMR(risk_weight_decay=float("inf")), "at least 0"),
     ],
 )
-def test_impossible_settings_are_named(defense, scores, message):
+def test_impossible_settings_are_named_at_once(make, message):
     with pytest.raises(OptionError, match=message):
-        defense.start(make_setup([0, 1], scores))
+        make()
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"), [([0.1, np.nan], "finite"), ([0.1], "one a sample")]
+)
+def test_unusable_scores_are_named(scores, message):
+    with pytest.raises(OptionError, match=message):
+        RSW().start(make_setup([0, 1], scores))
+
+
+@pytest.mark.parametrize("options", [{"width": True}, {"width": 1.5}, {"restart": 1}, {"wide": 3}])
+def test_options_of_another_type_or_name_are_refused(options):
+    with pytest.raises(OptionError, match=r"width|restart"):
+        choose("rsw", options)
+
+
+def test_a_whole_number_serves_where_a_fraction_is_wanted():
+    assert choose("rmr", {"threshold": 1}).threshold == 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from privet.device import Bundle, Network, Settings, load_bundle, read_bundle, write_bundle
+from privet.device import Bundle, Network, Settings, load_bundle, write_bundle
 from privet.device.network import softmax
 from privet.errors import BundleError, DataError, OptionError
 
@@ -67,8 +67,9 @@ def refused(tmp_path, content, match=None):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
     with pytest.raises(BundleError, match=match) as caught:
-        read_bundle(path)
+        load_bundle(path)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(path))
     assert str(path) in str(caught.value)
 
 
@@ -103,7 +104,7 @@ def test_any_safetensors_reader_can_open_it(bundle, tmp_path):
 def test_half_precision_halves_the_file(bundle, tmp_path):
     write_bundle(bundle, tmp_path / "full")
     digest = write_bundle(bundle, tmp_path / "half", half=True)
-    half = read_bundle(tmp_path / "half")
+    half = load_bundle(tmp_path / "half")
     for a, b in zip(half.network.weights, bundle.network.weights, strict=True):
         np.testing.assert_array_equal(a, b.astype(np.float16).astype(np.float32))
     ratio = (tmp_path / "half").stat().st_size / (tmp_path / "full").stat().st_size
@@ -162,7 +163,9 @@ def test_hostile_headers_are_refused(content, tmp_path):
 
         return rebuilt(content, header=edit)
 
-    refused(tmp_path, tensor(shape=[2**40, 2**40]), match="bytes it claims")
+    refused(tmp_path, tensor(shape=[2**40, 2**40]), match="bad shape")
+    refused(tmp_path, tensor(shape=[2**20, 2**20]), match="bytes it claims")
+    refused(tmp_path, tensor(shape=[12, 1, 1]), match="3 axes")
     refused(tmp_path, tensor(shape=[-3, -4]), match="bad shape")
     refused(tmp_path, tensor(shape=[4, 3]), match="wrong shape")
     refused(tmp_path, tensor(dtype="BF16"), match="dtype")
@@ -192,7 +195,33 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"layers": "432"}, "sizes"),
         ({"prior": [0.5, 0.6]}, "sum to 1"),
         ({"prior": [1]}, "prior"),
-        ({"prior": ["a", "b"]}, "float"),
+        ({"prior": ["0.5", "0.5"]}, "list of numbers"),
+        ({"prior": [True, False]}, "list of numbers"),
+        ({"prior": {"0.5": 1, "0.6": 1}}, "list of numbers"),
+        ({"prior": [10**400, 0]}, "too large"),
+        ({"prior": [-(10**400), 0]}, "too large"),
+        ({"version": True}, "update privet"),
+        ({"version": 10**4000}, "update privet"),
+        ({"format": "x" * 10**6}, "format"),
+        ({"kind": "x" * 10**6}, "kind"),
+        ({"layers": [10**400, 3, 2]}, "wrong shape"),
+        ({"layers": [4] * 10**5}, "wrong shape"),
+        ({"settings": {"max_steps": 10**4000, "margins": []}}, "max_steps"),
+        ({"settings": {"max_steps": 5, "margins": [[1, 10**400]]}}, "margins"),
+        ({"settings": {"max_steps": 5, "margins": [[10**400, 1]]}}, "margins"),
+        ({"settings": {"max_steps": 5, "margins": [[1, True]]}}, "margins"),
+        ({"settings": {"max_steps": 5, "margins": [[[[1]], 1]]}}, "margins"),
+        ({"settings": {"max_steps": 5, "margins": [[1, 1]] * 10**5}}, "ascend"),
+        ({"settings": {"max_steps": 5, "margins": {}}}, "list of lists"),
+        ({"settings": {"max_steps": 5, "margins": ["12"]}}, "list of lists"),
+        ({"settings": [["max_steps", 5]]}, "settings|unhashable"),
+        ({"feature_names": "abcd"}, "list of strings"),
+        ({"feature_names": dict.fromkeys("abcd", 1)}, "list of strings"),
+        ({"feature_names": ["a", "b", "c", None]}, "4 strings"),
+        ({"feature_names": ["a"] * 10**5}, "4 strings; got 100000"),
+        ({"feature_names": [["a"], "b", "c", "d"]}, "4 strings"),
+        ({"class_names": 7}, "list of strings"),
+        ({"surprise" * 10**5: 1}, "surprise"),
         ({"settings": {}}, "settings"),
         ({"settings": {"max_steps": 10**9, "margins": []}}, "max_steps"),
         ({"settings": {"max_steps": True, "margins": []}}, "max_steps"),
@@ -210,10 +239,41 @@ def test_wrong_documents_are_refused_even_with_a_right_digest(content, tmp_path,
     refused(tmp_path, rebuilt(content, document=lambda old: old | change), match=match)
 
 
+def nested(levels):
+    value = 0
+    for level in range(levels):
+        value = [value] if level % 2 else {"x": value}
+    return value
+
+
+def test_nesting_is_bounded(content, small, tmp_path):
+    for levels, match in ((40, "nested more than 32"), (900, "nested|recursion")):
+        for field in ("card", "prior", "settings", "feature_names", "kind"):
+            change = {field: {"x": nested(levels)}}
+            refused(tmp_path, rebuilt(content, document=lambda d, c=change: d | c), match=match)
+    deep = "[" * 10**5 + "]" * 10**5
+    card = json.dumps({"x": "DEEP"}).replace('"DEEP"', deep)
+    head = {"__metadata__": {"privet": card, "digest": ""}}
+    raw = json.dumps(head).encode()
+    refused(tmp_path, struct.pack("<Q", len(raw)) + raw)
+    # What no reader would take is not written either.
+    for levels in (40, 10**4):
+        with pytest.raises(DataError, match="JSON"):
+            write_bundle(
+                Bundle("attribute", small.network, card={"x": nested(levels)}), tmp_path / "x"
+            )
+    with pytest.raises(DataError, match="JSON"):
+        write_bundle(Bundle("attribute", small.network, card={1: 0, "1": 0}), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    card = {"x": nested(29)}
+    write_bundle(Bundle("attribute", small.network, card=card), tmp_path / "fine")
+    assert load_bundle(tmp_path / "fine").card == card
+
+
 def test_rebuilding_without_a_change_is_accepted(content, tmp_path):
     path = tmp_path / "same"
     path.write_bytes(rebuilt(content, document=lambda old: old))
-    assert read_bundle(path).features == 4
+    assert load_bundle(path).features == 4
 
 
 def test_nan_weights_and_wrong_digests_are_refused(content, tmp_path):
@@ -226,7 +286,7 @@ def test_nan_weights_and_wrong_digests_are_refused(content, tmp_path):
 def test_missing_files_and_folders_are_one_line(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(BundleError, match=r"cannot read|bytes"):
-            read_bundle(path)
+            load_bundle(path)
 
 
 def test_protect_attribute_in_every_shape(bundle, ratings, key):

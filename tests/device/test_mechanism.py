@@ -1,5 +1,7 @@
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,6 +159,59 @@ def test_unusable_key_files_are_refused(tmp_path):
             load_or_create_key(path)
     with pytest.raises(OptionError, match="folder"):
         load_or_create_key(tmp_path)
+    if os.name == "posix":
+        with pytest.raises(OptionError, match="device"):
+            load_or_create_key("/dev/null")
+
+
+def test_a_kill_while_the_key_is_made_leaves_no_half_of_one(tmp_path, monkeypatch):
+    def killed(*_):
+        raise SystemExit
+
+    for step in ("fsync", "link"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, killed)
+            with pytest.raises(SystemExit):
+                load_or_create_key(tmp_path / "key")
+        assert list(tmp_path.iterdir()) == []
+    assert len(load_or_create_key(tmp_path / "key")) == 32
+
+
+def test_all_who_create_a_key_at_once_get_the_same(tmp_path):
+    for attempt in range(20):
+        together = threading.Barrier(8)
+
+        def create(path=tmp_path / f"key{attempt}", together=together):
+            together.wait()
+            return load_or_create_key(path)
+
+        with ThreadPoolExecutor(8) as pool:
+            keys = [each.result() for each in [pool.submit(create) for _ in range(8)]]
+        assert set(keys) == {(tmp_path / f"key{attempt}").read_bytes()}
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_the_loser_of_a_race_reads_the_winners_key(tmp_path, monkeypatch):
+    path, link = tmp_path / "key", os.link
+
+    def late(source, target):
+        path.write_bytes(b"w" * 32)
+        path.chmod(0o600)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert load_or_create_key(path) == b"w" * 32
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_systems_without_links_get_a_key_too(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    created = load_or_create_key(tmp_path / "key")
+    assert load_or_create_key(tmp_path / "key") == created
+    assert list(tmp_path.iterdir()) == [tmp_path / "key"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

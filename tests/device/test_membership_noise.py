@@ -168,3 +168,12 @@ def test_bad_input_is_named(detector):
         find_noise(detector, np.zeros((3, 7)))
     with pytest.raises(OptionError, match="max_steps"):
         find_noise(detector, np.zeros((3, 8)), max_steps=0)
+
+
+def test_asked_alone_or_together_the_answer_is_the_same_up_to_rounding(detector, logits, key):
+    bundle = Bundle("membership", detector, settings=Settings(max_steps=60))
+    together = bundle.protect(logits[:40], budget=0.2, key=key, logits=True)
+    for row in range(40):
+        alone = bundle.protect(logits[row : row + 1], budget=0.2, key=key, logits=True)
+        assert (alone.cost[0] > 0) == (together.cost[row] > 0)
+        np.testing.assert_allclose(alone.records[0], together.records[row], atol=1e-5)

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 
 import numpy as np
 import pytest
@@ -91,7 +93,7 @@ def test_changes_tell_the_whole_story(bundle, ratings, key, tmp_path):
 def test_csv_keeps_header_and_columns(bundle, ratings, key, tmp_path, header):
     records = tidy(ratings)
     lines = [",".join(f"{value:g}" for value in record) for record in records]
-    names = ",".join(f'"app {i}"' for i in range(300))
+    names = ",".join(f'"app{i}"' for i in range(300))
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("\n".join([names] * header + lines) + "\n", encoding="utf-8-sig")
     protect_file(source, bundle, budget=2, key=key, out=out)
@@ -152,15 +154,17 @@ def test_membership_files(guard, logits, key, tmp_path):
         ("a.txt", b"\xff\xfe\x00", "not readable text"),
         ("a.csv", "", "is empty"),
         ("a.csv", "1,0,1\n", "line 1: 3 columns, not 300"),
-        ("a.csv", "a,b\n", "header has 2 columns"),
+        ("a.csv", "a,b\n", "has no 'app0', 'app1', 'app2' and 297 more and has 'a', 'b', unknown"),
         ("a.csv", "0," * 299 + "0\n" + "0," * 299 + "x\n", "line 2, column 300: 'x' is not in"),
         ("a.csv", "0," * 299 + "2\n", "column 300: '2' is not in 0..1"),
         ("a.csv", "0," * 299 + "nan\n", "column 300: 'nan'"),
         ("a.csv", "," * 299 + "\n", "column 1: '' is not"),
         ("a.csv", "a," * 299 + "0\n", "column 1: 'a' is not"),
-        ("a.csv", "a," * 299 + "a\n", "holds no records"),
-        ("a.npz", b"PK\x03\x04 no zip", "not a readable NPZ"),
-        ("a.npz", b"", "not a readable NPZ"),
+        ("a.csv", ",".join(f"app{i}" for i in range(300)) + "\n", "holds no records"),
+        ("a.npz", b"PK\x03\x04 no zip", "not a sound NPZ"),
+        ("a.npz", b"", "not a sound NPZ"),
+        ("a.tsv", "0\t" * 299 + "2\n", "column 300: '2' is not in 0..1"),
+        ("a.csv", "\n" + "0," * 299 + "0\n", "first line"),
         ("none.txt", None, "cannot read"),
     ],
 )
@@ -187,8 +191,8 @@ def test_bad_arrays_are_named(bundle, guard, ratings, logits, key, tmp_path):
     cases = [
         (bundle, {"records": wrong}, "record 30, feature 7 is 3.0"),
         (bundle, {"records": ratings[:, 1:]}, r"shape \(n, 300\)"),
-        (bundle, {"records": ratings, "X": ratings}, "one array"),
-        (bundle, {"other": ratings}, "one array"),
+        (bundle, {"records": ratings, "X": ratings}, "one of: records; inputs"),
+        (bundle, {"other": ratings}, "It holds other"),
         (bundle, {"records": np.array([[object()] * 300])}, "NPZ"),
         (guard, {"confidences": softmax(logits) * 2}, "record 0 is no probability vector"),
         (guard, {"logits": nan}, "record 5 holds NaN"),
@@ -198,7 +202,7 @@ def test_bad_arrays_are_named(bundle, guard, ratings, logits, key, tmp_path):
         with pytest.raises(DataError, match=message):
             protect_file(path, one, budget=2, key=key, out=out)
     (tmp_path / "a.txt").write_text("1:0.5")
-    with pytest.raises(DataError, match=r"\.csv or \.npz"):
+    with pytest.raises(DataError, match=r"\.tsv or \.npz"):
         protect_file(tmp_path / "a.txt", guard, budget=2, key=key, out=out)
     assert not out.exists()
 
@@ -211,3 +215,174 @@ def test_out_may_be_the_source_but_not_the_changes(bundle, ratings, key, tmp_pat
     protect_file(path, bundle, budget=2, key=key, out=path)
     release = bundle.protect(tidy(ratings), budget=2, key=key)
     assert path.read_text() == as_text(release.records)
+
+
+def table(records, names=None, separator=","):
+    lines = [separator.join(f"{value:g}" for value in record) for record in records]
+    return "\n".join([separator.join(names or ())] * bool(names) + lines) + "\n"
+
+
+def test_columns_are_told_by_their_names(bundle, ratings, key, tmp_path):
+    records, names = tidy(ratings), list(bundle.feature_names)
+    source, out, notes = (tmp_path / name for name in ("in.csv", "out.csv", "notes.json"))
+    release = bundle.protect(records, budget=2, key=key)
+    assert (release.records != records).any()
+    for order in (range(300), range(299, -1, -1), np.random.default_rng(0).permutation(300)):
+        order = list(order)
+        header = [names[column] for column in order]
+        source.write_text(table(records[:, order], header))
+        protect_file(source, bundle, budget=2, key=key, out=out, changes=notes)
+        assert out.read_text() == table(release.records[:, order], header)
+        for entry, before, after in zip(
+            json.loads(notes.read_text()), records, release.records, strict=True
+        ):
+            changed = [names[column] for column in np.flatnonzero(before != after)]
+            assert [change["feature"] for change in entry["changes"]] == changed
+
+
+def test_a_cell_at_fault_is_named_by_its_place_in_the_file(bundle, key, tmp_path):
+    names = list(bundle.feature_names)[::-1]
+    (tmp_path / "a.csv").write_text(table(np.zeros((1, 300)), names) + "7," + "0," * 298 + "0\n")
+    with pytest.raises(DataError, match="line 3, column 1: '7'"):
+        protect_file(tmp_path / "a.csv", bundle, budget=2, key=key, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda names: [*names[:7], "other", *names[8:]], "no 'app7' and has 'other', unknown"),
+        (lambda names: [*names, "label"], "has 'label', unknown"),
+        (lambda names: names[:-1], "has no 'app299'"),
+        (lambda names: [name.upper() for name in names], "and 297 more"),
+        (lambda names: [*names, "app5"], "names 'app5' twice"),
+    ],
+)
+def test_headers_that_do_not_fit_the_bundle_are_refused(bundle, key, tmp_path, change, message):
+    names = change(list(bundle.feature_names))
+    (tmp_path / "a.csv").write_text(table(np.zeros((2, len(names))), names))
+    with pytest.raises(DataError, match=message):
+        protect_file(tmp_path / "a.csv", bundle, budget=2, key=key, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_partly_numbers_are_a_header_too(detector, key, tmp_path):
+    names = ("1990", "2000", "nan", "age", "a", "b", "c", "d")
+    network = detector.__class__(
+        (detector.weights[0], np.ones((2, 24), "f4")), (detector.biases[0], np.zeros(2, "f4"))
+    )
+    bundle = Bundle("attribute", network, feature_names=names)
+    plain = Bundle("attribute", network)
+    (tmp_path / "a.csv").write_text(table(np.zeros((1, 8)), names))
+    assert (
+        protect_file(tmp_path / "a.csv", bundle, budget=2, key=key, out=tmp_path / "o")["records"]
+        == 1
+    )
+    with pytest.raises(DataError, match="line 1, column 1: '1990'"):
+        protect_file(tmp_path / "a.csv", plain, budget=2, key=key, out=tmp_path / "o")
+    (tmp_path / "a.csv").write_text(table(np.zeros((1, 8)), "abcdefgh"))
+    assert (
+        protect_file(tmp_path / "a.csv", plain, budget=2, key=key, out=tmp_path / "o")["records"]
+        == 1
+    )
+    (tmp_path / "a.csv").write_text(table(np.zeros((1, 7)), "abcdefg"))
+    with pytest.raises(DataError, match="header has 7 columns, not 8"):
+        protect_file(tmp_path / "a.csv", plain, budget=2, key=key, out=tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("in.tsv", "\t"), ("in.TSV", "\t"), ("in.csv", ";")]
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_other_separators_are_read_and_kept(
+    bundle, ratings, key, tmp_path, name, separator, header
+):
+    records, names = tidy(ratings), bundle.feature_names if header else None
+    source, out = tmp_path / name, tmp_path / "out"
+    source.write_text(table(records, names, separator))
+    protect_file(source, bundle, budget=2, key=key, out=out)
+    release = bundle.protect(records, budget=2, key=key)
+    assert out.read_text() == table(release.records, names, separator)
+
+
+def test_confidences_may_be_a_tsv(guard, logits, key, tmp_path):
+    rows = ["\t".join(map(str, row)) for row in softmax(logits).tolist()]
+    (tmp_path / "in.tsv").write_text("\n".join(rows))
+    protect_file(tmp_path / "in.tsv", guard, budget=0.3, key=key, out=tmp_path / "out.tsv")
+    released = np.loadtxt(tmp_path / "out.tsv", delimiter="\t")
+    np.testing.assert_allclose(released.sum(axis=1), 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_only_the_owner_may_read_what_was_changed(bundle, ratings, key, tmp_path):
+    source, out, notes = (tmp_path / name for name in ("in.txt", "out.txt", "notes.json"))
+    source.write_text(as_text(tidy(ratings)))
+    out.write_text("earlier")
+    out.chmod(0o640)
+    notes.write_text("earlier")
+    notes.chmod(0o644)
+    protect_file(source, bundle, budget=2, key=key, out=out, changes=notes)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    assert stat.S_IMODE(notes.stat().st_mode) == 0o600
+
+
+def test_nothing_needed_is_overwritten(bundle, ratings, tmp_path):
+    source, secret, out = (tmp_path / name for name in ("in.txt", "key", "out.txt"))
+    source.write_text(as_text(tidy(ratings)))
+    secret.write_text("precious")
+    (tmp_path / "link").symlink_to(secret)
+    (tmp_path / "folder").mkdir()
+    unwritable = [tmp_path / "folder"]
+    if os.name == "posix":
+        os.mkfifo(tmp_path / "pipe")
+        unwritable.append(tmp_path / "pipe")
+    odd = tmp_path / "folder" / ".." / "key"
+    coming = tmp_path / "coming"
+
+    def protect(**paths):
+        protect_file(
+            source, bundle, budget=2, key=pytest.fail, untouchable=(secret, coming), **paths
+        )
+
+    for path in (secret, str(secret), odd, tmp_path / "link", coming):
+        with pytest.raises(OptionError, match="would be overwritten"):
+            protect(out=path)
+        with pytest.raises(OptionError, match="would be overwritten"):
+            protect(out=out, changes=path)
+    for path in (source, out):
+        with pytest.raises(OptionError, match="both"):
+            protect(out=out, changes=path)
+    for path in unwritable:
+        with pytest.raises(OptionError, match="folder or a device"):
+            protect(out=path)
+        with pytest.raises(OptionError, match="folder or a device"):
+            protect(out=out, changes=path)
+    assert secret.read_text() == "precious"
+    assert not out.exists()
+
+
+def test_a_key_is_made_only_once_all_looks_right(bundle, guard, ratings, key, tmp_path):
+    asked = []
+
+    def make():
+        asked.append(1)
+        return key
+
+    good, bad, out = (tmp_path / name for name in ("good.txt", "bad.txt", "out.txt"))
+    good.write_text(as_text(np.tile(tidy(ratings), (10, 1))))  # several blocks
+    bad.write_text("0:0.5\n300:1\n")
+    (tmp_path / "odd.csv").write_text("0.5," * 7 + "0.5\n")
+    for source, one, budget in (
+        (bad, bundle, 2),
+        (tmp_path / "none.txt", bundle, 2),
+        (tmp_path / "odd.csv", guard, 2),
+        (good, bundle, 0),
+        (good, bundle, float("nan")),
+    ):
+        with pytest.raises((DataError, OptionError)):
+            protect_file(source, one, budget=budget, key=make, out=out)
+    assert asked == []
+    protect_file(good, bundle, budget=2, key=make, out=out)
+    assert asked == [1]
+    first = out.read_bytes()
+    protect_file(good, bundle, budget=2, key=key, out=out)
+    assert out.read_bytes() == first

@@ -239,3 +239,39 @@ def test_settings_are_checked_when_made():
     for options in ({"epochs": 0}, {"patience": 0}, {"batch_size": 0}, {"learning_rate": 0.0}):
         with pytest.raises(OptionError):
             privet.PruneSettings(**options)
+
+
+def test_scores_do_not_depend_on_what_the_model_has_learned(train, dev):
+    settings = privet.PruneSettings(epochs=1, fold_epochs=3)
+    learned = privet.prune(network(), train, dev, rounds=1, dense_epochs=5, settings=SETTINGS).model
+    runs = [
+        privet.prune(model, train, dev, defense="rsw", rounds=1, settings=settings, seed=3)
+        for model in (network(), learned)
+    ]
+    np.testing.assert_array_equal(runs[0].scores, runs[1].scores)
+    assert 0 == runs[0].scores.min() < runs[0].scores.max() == 1
+
+
+def test_an_audit_leaves_the_number_of_threads(pruned, dev):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        privet.audit(pruned, nonmembers=dev, shadows=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_weights_that_cannot_be_drawn_afresh_are_named(train, dev):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+            self.scale = nn.Parameter(torch.ones(64))
+
+        def forward(self, inputs):
+            return self.net(inputs * self.scale)
+
+    run = privet.prune(Scaled(), train, dev, rounds=1, settings=SETTINGS)
+    with pytest.raises(OptionError, match="scale"):
+        privet.audit(run, shadows=1)

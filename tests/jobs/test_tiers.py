@@ -179,14 +179,17 @@ def test_making_a_tier_leaves_torchs_generator_alone():
 
 
 def test_a_tier_at_its_bounds_passes():
-    assert check_tier(BOUNDS, BOUNDS) == {**asdict(BOUNDS), "failed": [], "passed": True}
+    verdict = check_tier(BOUNDS, BOUNDS)
+    assert verdict["measured"] == verdict["bounds"] == asdict(BOUNDS)
+    assert (verdict["failed"], verdict["passed"]) == ([], True)
 
 
 @pytest.mark.parametrize("name", ["m", "r", "q", "n"])
 def test_each_bound_can_fail_alone(name):
     measured = replace(BOUNDS, **{name: math.nextafter(asdict(BOUNDS)[name], 2)})
     verdict = check_tier(BOUNDS, measured)
-    assert verdict == {**asdict(measured), "failed": [name], "passed": False}
+    assert verdict["measured"] == asdict(measured)
+    assert (verdict["failed"], verdict["passed"]) == ([name], False)
 
 
 def test_a_figure_that_is_not_a_number_does_not_pass():

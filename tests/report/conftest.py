@@ -102,12 +102,25 @@ def _build():
                 },
                 "attack_accuracy": 0.26 + 0.0002 * asked,
                 "found": 0.993,
+                "definitions": {
+                    "measured": {
+                        "m": abs(accuracy - 0.4907),
+                        "r": 1 / asked,
+                        "q": 0.26 + 0.0002 * asked,
+                        "n": 0.058 + 0.0002 * asked,
+                    },
+                    "bounds": {"m": 0.02, "r": 0.05, "q": 0.35, "n": 0.1},
+                    "failed": [],
+                    "passed": True,
+                },
             }
             for asked, accuracy in ((50, 0.494), (100, 0.4883), (200, 0.481))
         ],
         "definitions": {"m": 0.02, "r": 0.05, "q": 0.35, "n": 0.1, "passed": True},
         "attack": {"unprotected_accuracy": 0.47, "majority_accuracy": 0.0993, "name": "NN"},
         "base_attack_accuracy_by_budget": dict.fromkeys(budgets, 0.33),
+        "base_attacked_users": 400,
+        "attacked_users": 1631,
     }
 
 

@@ -142,6 +142,27 @@ def test_a_run_without_an_audit_says_so(run):
     assert len(Walk(html).svgs) == 1
 
 
+def test_a_run_is_titled_by_its_data_and_defense(run):
+    assert "<h1>location, pruned without a defense</h1>" in render_html(run, "run")
+    run["prune"]["defense"] = "rmr"
+    html = render_html(run | {"audit": None}, "run")
+    assert "<h1>location, pruned under the defense rmr</h1>" in html
+    assert "RUN" not in html
+
+
+def test_a_figure_says_when_its_lines_are_about_different_users(build):
+    words = "The unpruned model was attacked on the first 400 of 1,631 users only"
+    html = render_html(build, "protect")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert [words in caption for caption in captions] == [True, False]
+    assert len(re.findall(rf'<p class="note">[^<]*{words}', html)) == 3
+    assert "first 400 of 1,631 users" in re.search(r"<svg.*?</svg>", html, re.DOTALL)[0]
+    build["attacked_users"] = 400
+    assert "first 400" not in render_html(build, "protect")
+    del build["attacked_users"]
+    assert "on the first 400 users only" in render_html(build, "protect")
+
+
 def test_a_tour_with_one_unaudited_defense_renders(demo):
     demo["pruning"][1]["audit"] = None
     assert "not audited" in render_html(demo, "demo")

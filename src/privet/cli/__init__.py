@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
             f"this command needs the package {error.name!r}: pip install 'privet[train,report]'", 2
         )
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command takes up finished stages again", 130)
+        return _fail("interrupted; an unfinished run goes on when its command is repeated", 130)
     except BrokenPipeError:
         # The reader of our stdout (head, less) has gone: stop quietly, flush nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

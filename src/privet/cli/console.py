@@ -5,8 +5,9 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console, RenderableType
 from rich.logging import RichHandler
 from rich.progress import (
@@ -18,8 +19,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from privet.progress import watching
+from privet.report import printable
+
+Json = Annotated[bool, Parameter(negative="")]
+"""The ``--json`` of every command that has an answer."""
 
 
 @contextmanager
@@ -73,4 +79,7 @@ def answer(document: Mapping[str, Any], *renderables: RenderableType, as_json: b
         return
     console = Console()
     for renderable in renderables:
-        console.print(renderable)
+        if isinstance(renderable, str):
+            # Literal and unbroken: names may hold brackets, and commands get pasted.
+            renderable = Text(printable(renderable))
+        console.print(renderable, soft_wrap=isinstance(renderable, Text))

@@ -3,11 +3,13 @@
 import json as json_text
 from typing import TYPE_CHECKING, Any
 
+from privet.cli.console import Json, progress
+
 if TYPE_CHECKING:
     from privet.data import Dataset
 
 
-def list_(*, json: bool = False) -> None:
+def list_(*, json: Json = False) -> None:
     """List the datasets privet knows, and which are ready to use.
 
     Any CSV, TSV or NPZ file and any folder of pictures (one folder a class) can be used by its
@@ -54,7 +56,9 @@ def fetch(name: str) -> None:
     if not dataset.files:
         print(f"{name} needs no download: {dataset.source}")
         return
-    for file, path in zip(dataset.files, fetch_files(dataset), strict=True):
+    with progress():
+        paths = fetch_files(dataset)
+    for file, path in zip(dataset.files, paths, strict=True):
         check = "verified" if file.digest else f"unverified, {digest_of(path)}"
         print(f"{path} ({check})")
 

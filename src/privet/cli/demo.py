@@ -1,18 +1,15 @@
 """`privet demo`: the guided tour."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from privet.cli.console import answer, progress
+from privet.cli.console import Json, answer, progress
 
 
 def demo(
     *,
     out: Path = Path("demo"),
     seed: int = 0,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
 ) -> None:
     """Show both of privet's stories in about a minute, on data that needs no download.
 

@@ -1,15 +1,14 @@
 """`privet protect`: build bundles, check one, and protect a person's own file with it."""
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from shlex import quote
+from typing import Literal
 
-from cyclopts import Parameter
-
-from privet.cli.console import answer, progress
+from privet.cli.console import Json, answer, progress
 from privet.errors import OptionError
-
-Json = Annotated[bool, Parameter(negative="")]
 
 
 def build(
@@ -23,13 +22,14 @@ def build(
     bounds: str = "",
     seed: int = 0,
     json: Json = False,
-) -> None:
+) -> int:
     """Train a defense model on DATA, prune it to tiers, and write one bundle a tier.
 
     Attribute protection keeps a private attribute (DATA's labels) from being guessed from a
     person's ratings in [0, 1]. Membership protection keeps a classifier's confidences from
     giving its training data away. Every tier is attacked and held against the paper's
     Definitions 1-3. A build that was interrupted resumes when the same command is repeated.
+    Exit status 1 when no tier is fit for release.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def build(
         Print the result as one JSON object.
     """
     from privet.jobs.protect import build_protection
-    from privet.report.terminal import protect_table
+    from privet.report.terminal import definitions_table, protect_table
 
     with progress():
         result = build_protection(
@@ -68,7 +68,19 @@ def build(
             seed=seed,
             out=out,
         )
-    answer(result, protect_table(result), f"Next: privet report {out}", as_json=json)
+    answer(
+        result,
+        protect_table(result),
+        definitions_table(result),
+        f"Next: privet report {quote(str(out))}",
+        as_json=json,
+    )
+    if any(tier["bundle"] for tier in result["tiers"]):
+        return 0
+    found = max(tier["found"] for tier in result["tiers"])
+    reason = f"noise was found for at most {found:.1%} of held-out vectors"
+    print(f"privet: no tier was released: {reason}", file=sys.stderr)
+    return 1
 
 
 def apply(
@@ -83,8 +95,9 @@ def apply(
 ) -> None:
     """Protect the records in FILE with a bundle, on this machine, without torch or network.
 
-    The same record always gets the same answer under the same key; asking again reveals nothing
-    new. The output has the input's format.
+    The same record always gets the same answer under the same key, up to float32 rounding;
+    asking again reveals nothing new. Columns are matched to the bundle's features by name where
+    the file has a header. The output has the input's format.
 
     Parameters
     ----------
@@ -97,7 +110,8 @@ def apply(
     out
         The protected file; replaced only when all records are done.
     key
-        The secret key, made on first use; by default one for this user.
+        The secret key, made on first use; by default the file that PRIVET_KEY names, or one in
+        this user's data folder.
     changes
         Write what changed, record by record, as JSON.
     json
@@ -105,11 +119,16 @@ def apply(
     """
     from privet.device import load_bundle, load_or_create_key, protect_file
 
-    protection = load_bundle(bundle)
-    secret = load_or_create_key(key or default_key())
+    key_path = key or default_key()
     with progress():
         summary = protect_file(
-            file, protection, budget=budget, key=secret, out=out, changes=changes
+            file,
+            load_bundle(bundle),
+            budget=budget,
+            key=partial(load_or_create_key, key_path),
+            out=out,
+            changes=changes,
+            untouchable=(bundle, key_path),
         )
     lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
     answer(summary, *lines, f"wrote {out}", as_json=json)
@@ -131,7 +150,8 @@ def attack(records: Path, *, labels: Path, build: Path, json: Json = False) -> N
     """
     from privet.jobs.attribute_evaluation import attack_file
 
-    found = attack_file(records, labels, build=build)
+    with progress():
+        found = attack_file(records, labels, build=build)
     line = (
         f"guessed {found['accuracy']:.1%} of {found['users']} users right "
         f"(95% interval {found['low']:.1%} to {found['high']:.1%})"
@@ -150,11 +170,12 @@ def check(bundle: Path, *, json: Json = False) -> int:
         Print the card as one JSON object.
     """
     from privet.device import load_bundle
+    from privet.report.definitions import passed
+    from privet.report.terminal import card_table
 
     card = load_bundle(bundle).card
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in card.items()]
-    answer(card, "the bundle is whole and well-formed", *lines, as_json=json)
-    return 0 if card.get("definitions", {}).get("passed", True) else 1
+    answer(card, "the bundle is whole and well-formed", card_table(card), as_json=json)
+    return 1 if passed(card.get("definitions")) is False else 0
 
 
 def default_key() -> Path:

@@ -1,14 +1,13 @@
 """`privet prune`, `privet audit` and `privet report`: private pruning and what still leaks."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from privet.cli.console import answer, progress
+from privet.cli.console import Json, answer, progress
 from privet.errors import DataError, OptionError
-
-Json = Annotated[bool, Parameter(negative="")]
 
 
 def prune(
@@ -40,9 +39,11 @@ def prune(
     model
         The network: fc is fully connected, 256 and 128 hidden units.
     defense
-        What keeps the network from memorizing: none, rsw, rmr or swmr (WeMem, NDSS 2025).
+        What keeps the network from memorizing: none, rsw, rmr or swmr (WeMem, NDSS 2025). The
+        defaults are the published settings for the Location data; swmr's window moves on over
+        rounds where the published one starts over.
     set_
-        Replace one of the defense's published settings, e.g. --set width=20; may be repeated.
+        Replace one of the defense's settings, e.g. --set width=20; may be repeated.
     sparsity
         Fraction removed in the end, in [0, 1).
     rounds
@@ -72,7 +73,7 @@ def prune(
     )
     with progress():
         result = prune_dataset(data, settings, seed=seed, out=out)
-    answer(result, prune_table(result), f"Next: privet audit {out}", as_json=json)
+    answer(result, prune_table(result), f"Next: privet audit {quote(str(out))}", as_json=json)
 
 
 def audit(
@@ -110,7 +111,7 @@ def audit(
     names = attacks if attacks == "all" else [name for name in attacks.split(",") if name]
     with progress():
         result = audit_run(run, attacks=names, shadows=shadows, seed=seed, jobs=jobs)
-    answer(result, audit_table(result), f"Next: privet report {run}", as_json=json)
+    answer(result, audit_table(result), f"Next: privet report {quote(str(run))}", as_json=json)
 
 
 def report(run: Path, *, out: Path | None = None) -> None:
@@ -131,7 +132,7 @@ def report(run: Path, *, out: Path | None = None) -> None:
     else:
         record = read_json(run / "run.json")
         if record.get("kind") != "prune" or not record.get("result"):
-            raise DataError(f"{run} holds no finished run; repeat its `privet prune` command")
+            raise DataError(f"{run} holds no finished run; repeat the command that began it")
         findings = run / "audit.json"
         document = {
             "prune": record["result"],

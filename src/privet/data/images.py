@@ -56,7 +56,8 @@ def load_images(path: Path, *, name: str | None = None) -> Table:
 
     The layout is ``<class>/<picture>``, or ``train/<class>/<picture>`` with an optional
     ``test/<class>/<picture>`` that becomes the ``test`` table; in an archive either may lie inside
-    one more folder. Classes are numbered in the order of their names, rows in the order of theirs.
+    one more folder. Classes are named after their folders and numbered in the order of their names,
+    rows in the order of theirs.
     All pictures have one size; gray ones become RGB.
 
     Raises
@@ -211,7 +212,12 @@ def _stack(
     labels = np.array([number[picture.label] for picture, _ in decoded], dtype=np.int64)
     pixels = np.stack([pixels for _, pixels in decoded]).transpose(0, 3, 1, 2)
     return Table(
-        np.ascontiguousarray(_scaled(pixels)), labels, classes=len(classes), name=name, test=test
+        np.ascontiguousarray(_scaled(pixels)),
+        labels,
+        classes=len(classes),
+        name=name,
+        test=test,
+        class_names=tuple(classes),
     )
 
 

@@ -73,8 +73,8 @@ def pruning_split(table: Table, seed: int) -> PruningSplit:
     ``test``.
 
     Deviations from WeMem's public code, both deliberate: the shadow models' nonmembers are never
-    the target's (sharing them moved results by up to 3 points), and a dataset's own test table
-    is left out.
+    the target's (an attack must not be tuned on the rows that it is judged on), and a dataset's
+    own test table is left out.
 
     Raises
     ------

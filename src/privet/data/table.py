@@ -31,6 +31,8 @@ class Table:
         The dataset's own held-out rows, of the same shape and classes.
     feature_names
         One name for each column, where the source has names.
+    class_names
+        What the source calls each class, in the order of their numbers.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Table:
     name: str
     test: "Table | None" = None
     feature_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_inputs()
@@ -52,6 +55,10 @@ class Table:
             raise DataError(
                 f"{self.name}: {len(self.feature_names)} feature names for rows of shape "
                 f"{self.row_shape}"
+            )
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise DataError(
+                f"{self.name}: {len(self.class_names)} class names for {self.classes} classes"
             )
         if self.test is None:
             return

@@ -75,6 +75,9 @@ def load_texas100(folder: Path) -> Table:
 def read_scores(path: Path, *, features: int) -> sparse.csr_array:
     """Read ``index:score`` pairs, one row a line, as float32 CSR of shape (lines, features).
 
+    Vectorized over the whole file, for training; `privet.device.formats` reads the same format
+    in a stream and without SciPy, for a person's device.
+
     Scores lie in [0, 1]. Blanks at the end, either kind of line ending, and empty lines (users
     without scores) are fine.
 

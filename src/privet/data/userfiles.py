@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from privet.data.table import Indices, Table
 from privet.errors import DataError
+from privet.tabular import delimiter, read_npz
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ def load_csv(path: Path) -> Table:
     """Read a table of numbers with one label column.
 
     The label column is the one named ``label``, or the last. A first line that names it, or that
-    holds no number, is a header. Labels are names or integers, numbered from 0 in sorted order.
-    Cells are separated by tabs in a ``.tsv``, else by commas, or by semicolons in a file whose
-    first line has no comma.
+    holds no number, is a header. Labels are names or integers, numbered from 0 in sorted order;
+    as they stand in the file they become ``class_names``. See `privet.tabular.delimiter` for what
+    separates cells.
 
     Raises
     ------
@@ -32,9 +32,8 @@ def load_csv(path: Path) -> Table:
         Naming line and column, when a cell is not a finite number, or a line is short.
     """
     first = _first_line(path)
-    tabs = path.suffix.lower() == ".tsv"
-    delimiter = "\t" if tabs else ";" if ";" in first and "," not in first else ","
-    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    separator = delimiter(path, first)
+    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=separator))]
     if len(cells) < 2:
         raise DataError(f"{path}, line 1: one column only; expected features and a label")
     lowered = [cell.lower() for cell in cells]
@@ -43,7 +42,7 @@ def load_csv(path: Path) -> Table:
     features = [column for column in range(len(cells)) if column != label]
     labels = [
         _label(row, label, columns=len(cells), where=f"{path}, line {line}")
-        for line, row in _rows(path, delimiter, header=header)
+        for line, row in _rows(path, separator, header=header)
     ]
     if not labels:
         raise DataError(f"{path} has a header and no rows")
@@ -52,7 +51,7 @@ def load_csv(path: Path) -> Table:
             inputs = np.loadtxt(
                 path,
                 dtype=np.float32,
-                delimiter=delimiter,
+                delimiter=separator,
                 usecols=features,
                 skiprows=int(header),
                 comments=None,
@@ -64,45 +63,39 @@ def load_csv(path: Path) -> Table:
     except ValueError:
         sound = False
     if not sound:
-        _refuse_cell(path, delimiter, header=header, features=features)
-    numbers, classes = _number_labels(np.array(labels), str(path))
-    names = tuple(cells[column] for column in features) if header else None
-    return Table(inputs, numbers, classes=classes, name=path.stem, feature_names=names)
+        _refuse_cell(path, separator, header=header, features=features)
+    numbers, found = _number_labels(np.array(labels), str(path))
+    return Table(
+        inputs,
+        numbers,
+        classes=len(found),
+        name=path.stem,
+        feature_names=tuple(cells[column] for column in features) if header else None,
+        class_names=found,
+    )
 
 
 def load_npz(path: Path) -> Table:
     """Read arrays ``inputs`` and ``labels`` (or ``X`` and ``y``) from an NPZ file.
 
     Inputs are numbers of shape (n, features), or images of shape (n, 3, height, width): bytes,
-    or floats in [0, 1]. Labels are numbered from 0 in sorted order. Pickled objects are refused.
+    or floats in [0, 1]. Labels are numbered from 0 in sorted order, and become ``class_names``.
+    Pickled objects are refused.
     """
-    try:
-        # Opened here, since np.load leaves the file open when it is not an archive.
-        with path.open("rb") as content:
-            arrays = np.load(content, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array, not an NPZ file")
-            names = next(
-                (pair for pair in (("inputs", "labels"), ("X", "y")) if set(pair) <= set(arrays)),
-                None,
-            )
-            if names is None:
-                raise DataError(
-                    f"{path} must hold arrays inputs and labels, or X and y; it holds "
-                    f"{', '.join(arrays) or 'nothing'}"
-                )
-            inputs, labels = arrays[names[0]], arrays[names[1]]
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a sound NPZ file: {error}") from None
-    if inputs.dtype.kind not in "buif":
-        raise DataError(f"{path}: {names[0]} must be numbers; got {inputs.dtype}")
-    if labels.ndim != 1:
-        raise DataError(f"{path}: {names[1]} must have one dimension; got shape {labels.shape}")
+    (x, inputs), (y, labels) = read_npz(path, [("inputs", "labels"), ("X", "y")]).items()
+    if inputs.dtype.kind not in "buif" or inputs.ndim == 0:
+        raise DataError(
+            f"{path}: {x} must be rows of numbers; got {inputs.dtype} of shape {inputs.shape}"
+        )
+    if labels.shape != inputs.shape[:1]:
+        raise DataError(
+            f"{path}: {y} must hold one label for each of {len(inputs)} rows; got {labels.shape}"
+        )
     scale = np.float32(255 if inputs.ndim == 4 and inputs.dtype == np.uint8 else 1)
-    numbers, classes = _number_labels(labels, str(path))
-    return Table(inputs.astype(np.float32) / scale, numbers, classes=classes, name=path.stem)
+    numbers, found = _number_labels(labels, str(path))
+    with np.errstate(over="ignore"):  # what became infinite is refused by name
+        values = inputs.astype(np.float32) / scale
+    return Table(values, numbers, classes=len(found), name=path.stem, class_names=found)
 
 
 def _first_line(path: Path) -> str:
@@ -118,11 +111,11 @@ def _first_line(path: Path) -> str:
     return first
 
 
-def _rows(path: Path, delimiter: str, *, header: bool) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, separator: str, *, header: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of every line that is not blank, after the header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter)
+            reader = csv.reader(lines, delimiter=separator)
             if header:
                 next(reader)
             for row in reader:
@@ -151,10 +144,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _refuse_cell(path: Path, delimiter: str, *, header: bool, features: list[int]) -> NoReturn:
+def _refuse_cell(path: Path, separator: str, *, header: bool, features: list[int]) -> NoReturn:
     """Find the first cell at fault, slowly, and raise the `DataError` that names it."""
     largest = float(np.finfo(np.float32).max)
-    for line, row in _rows(path, delimiter, header=header):
+    for line, row in _rows(path, separator, header=header):
         for column in features:
             cell = row[column]
             if not _is_number(cell) or not abs(float(cell)) <= largest:
@@ -165,9 +158,14 @@ def _refuse_cell(path: Path, delimiter: str, *, header: bool, features: list[int
     raise DataError(f"{path} is not a table of numbers with a label column")
 
 
-def _number_labels(labels: NDArray[Any], where: str) -> tuple[Indices, int]:
-    """Give labels numbers from 0 in sorted order, integers by value; refuse fractions."""
-    if labels.dtype.kind in "US":
+def _number_labels(labels: NDArray[Any], where: str) -> tuple[Indices, tuple[str, ...]]:
+    """Give labels numbers from 0 in sorted order, integers by value; refuse fractions.
+
+    Returns the numbers, and how the label of each number was called.
+    """
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
+    if labels.dtype.kind == "U":
         with suppress(ValueError):
             labels = labels.astype(np.float64)
     if labels.dtype.kind == "f":
@@ -177,12 +175,14 @@ def _number_labels(labels: NDArray[Any], where: str) -> tuple[Indices, int]:
                 f"{where}: row {fractions[0]} has label {labels[fractions[0]]}; labels must be "
                 "integers or names (is the label column the last, or named 'label'?)"
             )
-    elif labels.dtype.kind not in "buiUS":
+    elif labels.dtype.kind not in "buiU":
         raise DataError(f"{where}: labels must be integers or names; got {labels.dtype}")
     found, numbers = np.unique(labels, return_inverse=True)
     if found.size < 2:
         raise DataError(f"{where}: all labels are {found[0] if found.size else 'missing'}")
-    if found.dtype.kind in "US" or not np.array_equal(found, np.arange(found.size)):
-        shown = ", ".join(str(name) for name in chain(found[:5], ["..."] if found.size > 5 else []))
+    whole = found.dtype.kind == "f"
+    names = tuple(f"{label:.0f}" if whole else str(label) for label in found.tolist())
+    if found.dtype.kind == "U" or not np.array_equal(found, np.arange(found.size)):
+        shown = ", ".join(chain(names[:5], ["..."] if found.size > 5 else []))
         logger.info("%s: classes 0..%d are the labels %s", where, found.size - 1, shown)
-    return numbers.astype(np.int64), int(found.size)
+    return numbers.astype(np.int64), names

@@ -20,7 +20,7 @@ DEFENSES: Mapping[str, Defense] = {
     "rmr": RMR(),
     "swmr": SWMR(),
 }
-"""Every defense by the name that the command line uses, with its published settings."""
+"""Every defense by the name that the command line uses, with its defaults."""
 
 
 def choose(name: str, options: Mapping[str, Any]) -> Defense:
@@ -40,9 +40,8 @@ def choose(name: str, options: Mapping[str, Any]) -> Defense:
             raise OptionError(
                 f"defense {name} has no option {key!r}; it has {', '.join(known) or 'none'}"
             )
-        if not isinstance(value, type(known[key])) and not (
-            isinstance(known[key], float) and isinstance(value, int)
-        ):
+        wanted = type(known[key])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise OptionError(
                 f"option {key} of defense {name} is a {type(known[key]).__name__}; got {value!r}"
             )

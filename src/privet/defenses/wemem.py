@@ -11,9 +11,10 @@ SWMR   all three                both together
 ====== ======================== ==========================================================
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -51,10 +52,7 @@ def window(setup: Setup, *, width: int, stride: int, order: Order, restart: bool
     round begins at rank 0 again, as published; without, the window moves on where the last round
     stopped.
     """
-    if width < 1 or stride < 0:
-        raise OptionError(
-            f"the window needs width >= 1 and stride >= 0; got width {width}, stride {stride}"
-        )
+    _check_window(width, stride, order)
     labels = setup.labels.numpy()
     ranks = ranks_in_class(_scores(setup), labels, order)
     class_size = np.bincount(labels)[labels]
@@ -77,8 +75,7 @@ def regularize_risk(setup: Setup, *, threshold: float, weight_decay: float) -> S
     Decision where the paper is silent: each epoch visits the rest first and the risky samples
     last, with one optimizer, so Adam's moments are shared.
     """
-    if weight_decay < 0:
-        raise OptionError(f"the risk weight decay must be at least 0; got {weight_decay}")
+    _check_risk(threshold, weight_decay)
     risky = torch.from_numpy(_scores(setup) >= threshold)
 
     def passes(epoch: int) -> Sequence[Pass]:
@@ -107,6 +104,9 @@ class RSW:
     paper: ClassVar[str] = WEMEM
     needs_scores: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        _check_window(self.width, self.stride, self.order)
+
     def start(self, setup: Setup) -> Setup:
         """Return the setup of one round; see `privet.defenses.Defense`."""
         return window(
@@ -126,6 +126,9 @@ class RMR:
 
     paper: ClassVar[str] = WEMEM
     needs_scores: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_risk(self.threshold, self.risk_weight_decay)
 
     def start(self, setup: Setup) -> Setup:
         """Return the setup of one round; see `privet.defenses.Defense`."""
@@ -151,6 +154,10 @@ class SWMR:
     paper: ClassVar[str] = WEMEM
     needs_scores: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        _check_window(self.width, self.stride, self.order)
+        _check_risk(self.threshold, self.risk_weight_decay)
+
     def start(self, setup: Setup) -> Setup:
         """Return the setup of one round; see `privet.defenses.Defense`."""
         windowed = window(
@@ -159,6 +166,22 @@ class SWMR:
         return regularize_risk(
             windowed, threshold=self.threshold, weight_decay=self.risk_weight_decay
         )
+
+
+def _check_window(width: int, stride: int, order: Order) -> None:
+    if width < 1 or stride < 0:
+        raise OptionError(
+            f"the window needs width >= 1 and stride >= 0; got width {width}, stride {stride}"
+        )
+    if order not in get_args(Order):
+        raise OptionError(f"the order must be one of {', '.join(get_args(Order))}; got {order!r}")
+
+
+def _check_risk(threshold: float, weight_decay: float) -> None:
+    if not math.isfinite(threshold):
+        raise OptionError(f"the risk threshold must be a finite score; got {threshold}")
+    if not 0 <= weight_decay < math.inf:
+        raise OptionError(f"the risk weight decay must be at least 0; got {weight_decay}")
 
 
 def _scores(setup: Setup) -> FloatArray:

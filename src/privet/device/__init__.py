@@ -3,13 +3,11 @@
 Algorithms 1 and 2 of SP-ASPP exist once, here: evaluation calls the same functions.
 """
 
-from privet.device.bundle import read_bundle, write_bundle
+from privet.device.bundle import load_bundle, write_bundle
 from privet.device.mechanism import load_or_create_key
 from privet.device.network import Network
 from privet.device.protect import Bundle, Release, Settings
 from privet.device.records import protect_file
-
-load_bundle = read_bundle
 
 __all__ = [
     "Bundle",
@@ -19,6 +17,5 @@ __all__ = [
     "load_bundle",
     "load_or_create_key",
     "protect_file",
-    "read_bundle",
     "write_bundle",
 ]

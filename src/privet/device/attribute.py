@@ -133,8 +133,8 @@ def search(
     Pairs of all records are searched together: finished ones leave, waiting ones take their
     place, so that matrix products stay large while memory stays bounded. After a step only the
     first layer's pre-activations are updated. The gradient is computed anew, in one product for
-    all pairs: to add the weight rows of the ReLUs that switched instead takes 0.6 to 1.5 times
-    as long, depending on the width, needs one hidden layer, and gathers rounding error.
+    all pairs: to add the weight rows of the ReLUs that switched instead is faster for some widths
+    and slower for others, needs one hidden layer, and gathers rounding error.
 
     Parameters
     ----------

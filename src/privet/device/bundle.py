@@ -20,12 +20,11 @@ from privet.device.protect import Bundle, Settings
 from privet.errors import BundleError, DataError
 from privet.files import replacing
 
-__all__ = ["Bundle", "Settings", "read_bundle", "write_bundle"]
-
 FORMAT = "privet-bundle"
 VERSION = 1
 MAX_HEADER = 4 << 20
 MAX_FILE = 4 << 30
+MAX_DEPTH = 32  # of nested objects and lists
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 FIELDS = {
     "format",
@@ -49,7 +48,7 @@ def write_bundle(bundle: Bundle, path: Path | str, *, half: bool = False) -> str
     Raises
     ------
     DataError
-        When weights are too large for float16, or the card holds what JSON cannot.
+        When weights are too large for float16, or the card holds what a bundle's JSON cannot.
     BundleError
         When names and card exceed the header's 4 MiB, or the weights 4 GiB.
     """
@@ -70,7 +69,8 @@ def write_bundle(bundle: Bundle, path: Path | str, *, half: bool = False) -> str
     }
     try:
         text = _json(document)
-    except (TypeError, ValueError) as error:
+        _parse(text)  # refuses what only a reader would notice
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"a bundle's names and card must be plain JSON: {error}") from None
     digest = _digest(text, stored)
     header: dict[str, Any] = {"__metadata__": {"privet": text, "digest": digest}}
@@ -92,7 +92,7 @@ def write_bundle(bundle: Bundle, path: Path | str, *, half: bool = False) -> str
     return digest
 
 
-def read_bundle(path: Path | str) -> Bundle:
+def load_bundle(path: Path | str) -> Bundle:
     """Read and verify the bundle at ``path``.
 
     Raises
@@ -112,17 +112,17 @@ def read_bundle(path: Path | str) -> Bundle:
         bundle = Bundle(
             kind=document["kind"],
             network=_network(stored),
-            prior=document["prior"],
+            prior=_prior(document["prior"]),
             settings=_settings(document["settings"]),
-            feature_names=_names(document["feature_names"]),
-            class_names=_names(document["class_names"]),
+            feature_names=_names("feature_names", document["feature_names"]),
+            class_names=_names("class_names", document["class_names"]),
             card=document["card"],
             digest=digest,
         )
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BundleError(f"{path} is no usable bundle: {reason}") from None
     return bundle
 
@@ -145,8 +145,11 @@ def _read_header(path: Path) -> tuple[str, str, dict[str, tuple[int, ...]]]:
         if set(tensor) != {"dtype", "shape", "data_offsets"}:
             raise BundleError(f"tensor {name[:40]!r} is not described by dtype, shape, offsets")
         dtype, shape, span = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-        if dtype not in DTYPES or not all(type(x) is int and x >= 0 for x in [*shape, *span]):
+        sizes = [*shape, *span]
+        if dtype not in DTYPES or not all(type(x) is int and 0 <= x <= MAX_FILE for x in sizes):
             raise BundleError(f"tensor {name[:40]!r} has dtype {dtype!r} or a bad shape or place")
+        if len(shape) > 2:
+            raise BundleError(f"tensor {name[:40]!r} has {len(shape)} axes; weights have 2")
         if len(span) != 2 or span[1] - span[0] != math.prod(shape) * DTYPES[dtype].itemsize:
             raise BundleError(f"tensor {name[:40]!r} does not fill the bytes it claims")
         shapes[name] = tuple(shape)
@@ -160,10 +163,11 @@ def _read_header(path: Path) -> tuple[str, str, dict[str, tuple[int, ...]]]:
 def _check_document(document: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
     """Check the document's fields, and that exactly the tensors it calls for are there."""
     if document.get("format") != FORMAT:
-        raise BundleError(f"its format is {document.get('format')!r}, not {FORMAT!r}")
-    if document.get("version") != VERSION:
+        raise BundleError(f"its format is {str(document.get('format'))[:40]!r}, not {FORMAT!r}")
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:
         raise BundleError(
-            f"its format version is {document.get('version')!r}; "
+            f"its format version is {str(version)[:40]!r}; "
             f"this privet reads version {VERSION}: update privet or fetch another bundle"
         )
     if set(document) != FIELDS:
@@ -185,10 +189,24 @@ def _settings(value: dict[str, Any]) -> Settings:
     """Return the settings; unknown ones are refused, since they would change the release."""
     if set(value) != {"max_steps", "margins"}:
         raise BundleError(f"settings must be max_steps and margins; got {sorted(value)}")
-    return Settings(value["max_steps"], tuple(tuple(point) for point in value["margins"]))
+    margins = value["margins"]
+    if not isinstance(margins, list) or not all(isinstance(point, list) for point in margins):
+        raise BundleError("margins must be a list of lists")
+    return Settings(value["max_steps"], tuple(tuple(point) for point in margins))
 
 
-def _names(value: list[str] | None) -> tuple[str, ...] | None:
+def _prior(value: Any) -> Any:
+    """Return a prior of plain numbers; NumPy would take text and truth values for some, too."""
+    numbers = isinstance(value, list) and all(type(share) in (int, float) for share in value)
+    if not (value is None or numbers):
+        raise BundleError("its prior must be a list of numbers, or null")
+    return value
+
+
+def _names(what: str, value: Any) -> tuple[str, ...] | None:
+    """Return a list of names as a tuple; a string is no list of its letters."""
+    if not (value is None or isinstance(value, list)):
+        raise BundleError(f"its {what} must be a list of strings, or null")
     return None if value is None else tuple(value)
 
 
@@ -224,7 +242,7 @@ def _json(value: object) -> str:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Read a JSON object strictly: no NaN, no infinity, no key twice."""
+    """Read a JSON object strictly: no NaN, no infinity, no key twice, no deep nesting."""
 
     def number(literal: str) -> float:
         value = float(literal)
@@ -241,4 +259,16 @@ def _parse(text: str) -> dict[str, Any]:
     value = json.loads(text, parse_float=number, parse_constant=number, object_pairs_hook=members)
     if not isinstance(value, dict):
         raise BundleError("its JSON must be an object")
+    _check_depth(value)
     return value
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    """Refuse nesting that whoever shows or rewrites the card could run out of stack on."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        parts = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [x for part in parts for x in part if isinstance(x, dict | list)]
+        if not level:
+            return
+    raise BundleError(f"its JSON is nested more than {MAX_DEPTH} levels deep")

@@ -98,7 +98,10 @@ def _solve(p: Float64, extra: Float64, room: Float64) -> Float64:
 
 def check_prior(prior: ArrayLike, targets: int) -> Float64:
     """Return ``prior`` as float64; `DataError` unless it is a distribution over ``targets``."""
-    p = np.asarray(prior, dtype=np.float64)
+    try:
+        p = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"prior must be numbers: {error}") from None
     if p.shape != (targets,):
         raise DataError(f"prior must have shape ({targets},); got {p.shape}")
     if not ((p >= 0).all() and abs(p.sum() - 1) <= 1e-5):
@@ -120,6 +123,7 @@ def load_or_create_key(path: Path | str) -> bytes:
 
     A new key is 32 bytes in a file that only its owner can read. Keep it secret and keep it:
     whoever has it can tell noise from data, and a new key gives new noise for the same data.
+    Processes that create the same key at the same time all get the one that was there first.
 
     Raises
     ------
@@ -127,21 +131,36 @@ def load_or_create_key(path: Path | str) -> bytes:
         When the file has the wrong size, or other users may read it.
     """
     path = Path(path)
+    if not path.exists():
+        _create_key(path)
+    return _load_key(path)
+
+
+def _create_key(path: Path) -> None:
+    """Put a whole new key at ``path``, unless somebody else was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return _load_key(path)
-    key = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(handle, "wb") as file:
-        file.write(key)
-    return key
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(handle)
+        try:
+            # Unlike renaming, linking never replaces a key that others may use already.
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _load_key(path: Path) -> bytes:
     """Read an existing key; see `load_or_create_key`."""
-    if path.is_dir():
-        raise OptionError(f"key {path} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise OptionError(f"key {path} is a folder or a device; name a file")
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise OptionError(f"key {path} can be read by other users; run: chmod 600 {path}")
     with path.open("rb") as file:

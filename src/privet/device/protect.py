@@ -1,5 +1,6 @@
 """A bundle in memory, and both phases of either algorithm in one call: `Bundle.protect`."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -106,7 +107,7 @@ class Bundle:
         Whatever the maker states about the bundle, as JSON: MACs, accuracy, definitions checked,
         findings of the release audit. Nothing here changes what the bundle does.
     digest
-        SHA-256 of a bundle file's content, set by `privet.device.bundle.read_bundle`.
+        SHA-256 of a bundle file's content, set by `privet.device.bundle.load_bundle`.
 
     Raises
     ------
@@ -153,7 +154,12 @@ class Bundle:
         logits: bool = False,
         identity: Records | None = None,
     ) -> Release:
-        """Protect records; the same record and key always give the same answer.
+        """Protect records; what chance decides depends on the record and the key alone.
+
+        So the same record and key always give the same answer, up to float32 rounding: what the
+        searches compute can differ in its last bits with the number of records asked about at
+        once. A released confidence then differs by about as much, and where two changes of a
+        rating, or a decision and its opposite, are that close, either may be released.
 
         Parameters
         ----------
@@ -213,13 +219,29 @@ class Bundle:
 
 def _is_amount(value: object) -> bool:
     """Tell whether ``value`` is a finite number, not negative and not a bool."""
-    return type(value) in (int, float) and 0 <= float(str(value)) < np.inf
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= sys.float_info.max
 
 
 def _check_names(what: str, names: tuple[str, ...] | None, count: int) -> None:
     """Refuse names that are not ``count`` strings."""
     if names is not None and (len(names) != count or not all(type(n) is str for n in names)):
         raise DataError(f"{what} must be {count} strings; got {len(names)} entries")
+
+
+def check_budget(kind: str, budget: ArrayLike, n: int = 1) -> Float64:
+    """Return ``budget`` as one number a record, shape (n,).
+
+    Raises
+    ------
+    OptionError
+        On numbers that no ``kind`` of bundle could keep to, whatever the records.
+    """
+    limit = one_for_each(budget, n, "budget")
+    if kind == "attribute" and not (limit > 0).all():
+        raise OptionError(f"budget must be above 0, the least budget; got {limit.min():g}")
+    return limit
 
 
 def protect_ratings(
@@ -238,9 +260,7 @@ def protect_ratings(
     `mechanism.uniform`.
     """
     n = as_rows(records, network.sizes[0]).shape[0]
-    limit = one_for_each(budget, n, "budget")
-    if not (limit > 0).all():
-        raise OptionError(f"budget must be above 0, the least budget; got {limit.min():g}")
+    limit = check_budget("attribute", budget, n)
     found = attribute.search(network, records, max_steps=max_steps, margin=margin)
     psi = least_divergence(prior, found.cost, limit)
     choice = choose(psi, uniform(key, records))

@@ -1,7 +1,8 @@
 """Protect a person's file: read, protect and write it block by block."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,7 @@ from privet.device.attribute import check_ratings
 from privet.device.formats import opened
 from privet.device.membership import log_confidences
 from privet.device.network import Array
-from privet.device.protect import Bundle, Release
+from privet.device.protect import Bundle, Release, check_budget
 from privet.errors import DataError, OptionError
 from privet.files import replacing
 from privet.progress import track
@@ -24,9 +25,10 @@ def protect_file(
     bundle: Bundle,
     *,
     budget: float,
-    key: bytes,
+    key: bytes | Callable[[], bytes],
     out: Path | str,
     changes: Path | str | None = None,
+    untouchable: Collection[Path | str] = (),
 ) -> dict[str, Any]:
     """Protect every record of ``source`` and write them to ``out``, in the same format.
 
@@ -36,13 +38,18 @@ def protect_file(
     Parameters
     ----------
     source
-        Records as lines of ``index:score`` pairs, CSV, or NPZ (see `privet.device.formats`).
-        Membership bundles take CSV or NPZ: confidences, or an NPZ array named ``logits``.
-    budget, key
+        Records as lines of ``index:score`` pairs, CSV, TSV, or NPZ (see `privet.device.formats`).
+        Membership bundles take no pairs: confidences, or an NPZ array named ``logits``.
+    budget
         See `Bundle.protect`.
+    key
+        32 secret bytes, or a function that returns them. It is called once, when everything else
+        looks right and the first records have been read: a mistake in a file name makes no key.
     changes
         A JSON file to list, for each record, what was changed and why; for the person's eyes
-        only, since it tells noise from data.
+        only, since it tells noise from data, and readable by its owner only.
+    untouchable
+        Files that ``out`` and ``changes`` must not overwrite, such as the bundle and the key.
 
     Returns
     -------
@@ -54,27 +61,30 @@ def protect_file(
     DataError
         On anything wrong with the source, naming file, line and value.
     OptionError
-        On a budget or key that makes no sense, or one path for two purposes.
+        On a budget or key that makes no sense, one path for two purposes, or an ``out`` or
+        ``changes`` that is a folder or a device.
     """
     started = perf_counter()
     source, out = Path(source), Path(out)
     notes = None if changes is None else Path(changes)
-    if notes is not None and notes.resolve() in (out.resolve(), source.resolve()):
-        raise OptionError(f"{notes} cannot hold both the records and the list of changes")
+    _check_targets(source, out, notes=notes, untouchable=untouchable)
+    check_budget(bundle.kind, budget)
     costs: list[Array] = []
     expected: list[Array] = []
     missed = 0
     with ExitStack() as stack:
+        ratings, names = bundle.kind == "attribute", bundle.feature_names
+        table = stack.enter_context(opened(source, bundle.features, ratings=ratings, names=names))
         log = None
         if notes is not None:
-            target = stack.enter_context(replacing(notes))
+            target = stack.enter_context(replacing(notes, mode=0o600))
             log = stack.enter_context(target.open("w", encoding="utf-8"))
-        ratings = bundle.kind == "attribute"
-        table = stack.enter_context(opened(source, bundle.features, ratings=ratings))
         write = stack.enter_context(table.writing(stack.enter_context(replacing(out))))
         count = 0
         for block in track(table.blocks, "Protecting records"):
             _check(source, block, first=count, ratings=ratings, logits=table.logits)
+            if callable(key):
+                key = key()
             release = bundle.protect(block, budget=budget, key=key, logits=table.logits)
             write(release.records)
             if log is not None:
@@ -98,6 +108,24 @@ def protect_file(
         "budget": budget,
         "seconds": perf_counter() - started,
     }
+
+
+def _check_targets(
+    source: Path, out: Path, *, notes: Path | None, untouchable: Collection[Path | str]
+) -> None:
+    """Refuse to write where the source, the other result, or an untouchable file is."""
+    for target in (out,) if notes is None else (out, notes):
+        if any(_same(target, Path(path)) for path in untouchable):
+            raise OptionError(f"{target} is needed and would be overwritten; name another file")
+    if notes is not None and (_same(notes, out) or _same(notes, source)):
+        raise OptionError(f"{notes} cannot hold both the records and the list of changes")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to one file, be it there yet or not."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _check(source: Path, block: Array, *, first: int, ratings: bool, logits: bool) -> None:

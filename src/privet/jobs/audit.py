@@ -14,20 +14,20 @@ from torch import nn
 
 from privet import query
 from privet.attacks import Attack
-from privet.data.registry import load
 from privet.data.splits import ShadowPool, draw_members, pruning_split, shadow_pool, train_fraction
 from privet.errors import DataError, OptionError
 from privet.files import replacing, write_json
 from privet.findings import choose_attacks, find
 from privet.fit import Dense
+from privet.jobs.inputs import as_dense, dense, joined, load_again, rows_of
 from privet.jobs.prune import PruneRun
 from privet.jobs.prune_network import PruneSettings, prune_network
 from privet.jobs.stages import read_run, versions
-from privet.jobs.tensors import as_dense, dense, joined, rows_of
 from privet.models import FullyConnected, load_weights
 from privet.progress import track
 from privet.seeds import derive
 from privet.signals import BoolArray, Evidence, FloatArray, Signals
+from privet.tabular import read_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def audit_run(
     if result is None or finished is None:
         raise DataError(f"the run in {folder} is not finished; repeat its `privet prune` command")
     settings = dict(run.record["settings"])
-    table = load(settings.pop("dataset"))
+    table = load_again({key: settings.pop(key) for key in ("dataset", "data")})
     split = pruning_split(table, settings.pop("seed"))
     architecture = FullyConnected(**finished[0]["architecture"])
     model = architecture.build()
@@ -209,24 +209,25 @@ def _check(attacks: Iterable[str] | str, shadows: int, jobs: int) -> Mapping[str
 
 def _train_shadow(attacker: Attacker, number: int, file: Path) -> None:
     """Prune one shadow model and leave its logits on the attacker's pool in ``file``."""
-    torch.set_num_threads(1)
     seed = derive(attacker.seed, "shadow", number)
     members = draw_members(attacker.pool, seed)
-    pruned = prune_network(
-        attacker.build,
-        rows_of(attacker.data, attacker.pool.pool[members]),
-        rows_of(attacker.data, attacker.pool.dev),
-        settings=attacker.settings,
-        seed=seed,
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several shadow models train at the same time
+    try:
+        pruned = prune_network(
+            attacker.build,
+            rows_of(attacker.data, attacker.pool.pool[members]),
+            rows_of(attacker.data, attacker.pool.dev),
+            settings=attacker.settings,
+            seed=seed,
+        )
+    finally:
+        torch.set_num_threads(threads)
     pool = rows_of(attacker.data, attacker.pool.pool)
     with replacing(file) as temporary:
         np.savez(temporary, logits=query.logits(pruned.model, pool[0]).numpy(), members=members)
 
 
 def _read_shadow(file: Path) -> tuple[FloatArray, BoolArray]:
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            return content["logits"], content["members"]
-    except Exception as error:
-        raise DataError(f"{file} is damaged ({error}); delete it and audit again") from None
+    arrays = read_npz(file, [("logits", "members")])
+    return arrays["logits"], arrays["members"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from privet.data.registry import DATASETS, load
 from privet.errors import OptionError
 from privet.files import write_json
+from privet.jobs.inputs import data_settings
 from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
 from privet.jobs.protect_membership import MembershipSettings, build_membership, check_membership
 from privet.jobs.stages import open_run, versions
@@ -64,9 +65,8 @@ def build_protection(
     else:
         check_membership(table, settings, seed)
         build = partial(build_membership, table, settings, seed=seed)
-    run = open_run(
-        out, "protect", {"dataset": dataset, "seed": seed, "protects": kind, **asdict(settings)}
-    )
+    about = {**data_settings(dataset, table), "seed": seed, "kind": kind}
+    run = open_run(out, "protect", {**about, **asdict(settings)})
     if run.result is None:
         started = time.perf_counter()
         result = build(run=run)

@@ -32,6 +32,7 @@ from privet.jobs.tiers import (
     Thresholds,
     Trained,
     check_all,
+    check_speedups,
     check_tier,
     fresh,
     make_tier,
@@ -80,8 +81,8 @@ class AttributeSettings:
 
     hidden: int = 4000
     speedups: tuple[float, ...] = (50.0,)
-    epochs: int = 30
-    patience: int = 3
+    epochs: int = 100
+    patience: int = 5
     dev_share: float = 0.1
     batch_size: int = 200
     learning_rate: float = 5e-4
@@ -97,10 +98,7 @@ class AttributeSettings:
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.attacker_hidden < 1:
             raise OptionError(f"hidden layers need at least one unit; got {self.hidden}")
-        if not self.speedups or not all(1 <= speedup < np.inf for speedup in self.speedups):
-            raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
-        if len(set(self.speedups)) < len(self.speedups):
-            raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
+        check_speedups(self.speedups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +252,7 @@ def _report(
         "base": base_figures,
         "base_attack_accuracy_by_budget": before,
         "base_attacked_users": few,
+        "attacked_users": len(labels),
         "tiers": tiers,
         "definitions": check_all(settings.thresholds, tiers),
         "attack": {
@@ -291,6 +290,7 @@ def _bundle(
         prior=users.prior,
         settings=Settings(max_steps=settings.max_steps),
         feature_names=users.table.feature_names,
+        class_names=users.table.class_names,
         card={"dataset": users.table.name, **report},
     )
 

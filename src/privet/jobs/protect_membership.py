@@ -18,15 +18,16 @@ from privet import query
 from privet.data.splits import membership_split
 from privet.data.table import Table
 from privet.device import Bundle
-from privet.errors import DataError, OptionError
+from privet.errors import DataError
 from privet.fit import Dense, Fitted, Setup, Step, fit, sgd
+from privet.jobs.inputs import dense
 from privet.jobs.membership_evaluation import Observed, attacked, found_share
 from privet.jobs.stages import RunFolder, Stages
-from privet.jobs.tensors import dense
 from privet.jobs.tiers import (
     Thresholds,
     Trained,
     check_all,
+    check_speedups,
     check_tier,
     fresh,
     make_tier,
@@ -88,10 +89,7 @@ class MembershipSettings:
     thresholds: Thresholds = Thresholds(m=0.02, r=0.1, q=0.62, n=0.05)  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        if not self.speedups or not all(1 <= speedup < np.inf for speedup in self.speedups):
-            raise OptionError(f"speed-ups must be at least 1; got {self.speedups}")
-        if len(set(self.speedups)) < len(self.speedups):
-            raise OptionError(f"each speed-up makes one tier; got {self.speedups}")
+        check_speedups(self.speedups)
 
 
 @dataclass(frozen=True, eq=False)

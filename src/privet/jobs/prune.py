@@ -14,12 +14,13 @@ from privet.data.splits import pruning_split
 from privet.data.table import Table
 from privet.errors import DataError
 from privet.fit import Dense
+from privet.jobs.inputs import as_dense, data_settings, dense
 from privet.jobs.prune_network import PruneSettings, prune_network
 from privet.jobs.stages import open_run
-from privet.jobs.tensors import as_dense, dense
-from privet.models import FullyConnected, parameters
+from privet.models import FullyConnected, parameters, reinitialized
 from privet.pruning.iterate import Round
 from privet.seeds import derive
+from privet.signals import FloatArray
 
 __all__ = ["PruneRun", "PruneSettings", "prune", "prune_dataset"]
 
@@ -38,6 +39,8 @@ class PruneRun:
         The data it trained on, and the data that stopped rounds early.
     original
         The network as it was handed in.
+    scores
+        Memorization scores of the training set, where the defense needed them.
     """
 
     model: nn.Module
@@ -46,15 +49,11 @@ class PruneRun:
     train: Dense
     dev: Dense
     original: nn.Module
+    scores: FloatArray | None
 
     def rebuild(self) -> nn.Module:
         """Return a network of the original shape with fresh weights, for a shadow model."""
-        network = deepcopy(self.original)
-        for module in network.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-        return network
+        return reinitialized(self.original)
 
     @property
     def shadow_settings(self) -> PruneSettings:
@@ -102,9 +101,22 @@ def prune(
     )
     train, dev = as_dense(train, model), as_dense(dev, model)
     pruned = prune_network(
-        lambda: deepcopy(model), train, dev, settings=chosen, seed=derive(seed, "target")
+        lambda: deepcopy(model),
+        train,
+        dev,
+        settings=chosen,
+        seed=derive(seed, "target"),
+        fresh=lambda: reinitialized(model),
     )
-    return PruneRun(pruned.model, pruned.rounds, chosen, train, dev, original=model)
+    return PruneRun(
+        model=pruned.model,
+        rounds=pruned.rounds,
+        settings=chosen,
+        train=train,
+        dev=dev,
+        original=model,
+        scores=pruned.scores,
+    )
 
 
 def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path) -> dict[str, Any]:
@@ -127,7 +139,8 @@ def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path
     table = load(dataset)
     split = pruning_split(table, seed)
     architecture = default_architecture(table)
-    run = open_run(out, "prune", {"dataset": dataset, "seed": seed, **asdict(settings)})
+    about = {**data_settings(dataset, table), "seed": seed}
+    run = open_run(out, "prune", {**about, **asdict(settings)})
     if run.result is not None:
         return run.result
     started = time.perf_counter()

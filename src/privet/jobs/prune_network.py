@@ -44,8 +44,8 @@ class PruneSettings:
         Most epochs of training before pruning starts; 0 takes the network as it is.
     batch_size, learning_rate, weight_decay
         Of Adam, in training and fine-tuning.
-    folds
-        Folds of the memorization scores.
+    folds, fold_epochs
+        Folds of the memorization scores, and epochs that each fold's model trains.
     """
 
     defense: str = "none"
@@ -60,9 +60,10 @@ class PruneSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     folds: int = 5
+    fold_epochs: int = 50
 
     def __post_init__(self) -> None:
-        Plan(tuple(geometric(self.sparsity, self.rounds)), self.epochs, self.patience)
+        _ = self.plan
         defenses.choose(self.defense, self.defense_options)
         if self.pruner not in PRUNERS:
             raise OptionError(f"unknown pruner {self.pruner!r}; choose from {', '.join(PRUNERS)}")
@@ -95,6 +96,7 @@ def prune_network(
     settings: PruneSettings,
     seed: int,
     stages: Stages | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
 ) -> Pruned:
     """Train a network from ``build``, then prune it in rounds under the settings' defense.
 
@@ -106,6 +108,9 @@ def prune_network(
         Inputs and labels to train on, and to stop early by.
     stages
         Where finished stages are kept and taken up again; in memory only by default.
+    fresh
+        Makes an untrained network for the memorization scores, where ``build`` gives a trained
+        one; ``build`` by default.
     """
     stages = stages or Forgetful()
     defense = defenses.choose(settings.defense, settings.defense_options)
@@ -113,7 +118,7 @@ def prune_network(
     pruner = PRUNERS[settings.pruner]
     sizes = pruner.sizes(setup.model)
     if defense.needs_scores:
-        scores = _scores(setup, build, settings=settings, seed=seed, stages=stages)
+        scores = _scores(setup, fresh or build, settings=settings, seed=seed, stages=stages)
         setup = replace(setup, scores=scores)
     done: list[Round] = []
     while (finished := stages.recall(f"round-{len(done)}")) is not None:
@@ -185,7 +190,7 @@ def _scores(
         setup,
         derive(seed, "scores"),
         build=build,
-        epochs=settings.dense_epochs,
+        epochs=settings.fold_epochs,
         folds=settings.folds,
     )
     stages.keep("scores", {"folds": settings.folds}, {"scores": torch.from_numpy(scores)})

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from privet.device import Bundle, Network, write_bundle
+from privet.errors import OptionError
 from privet.fit import Fitted, seeded
 from privet.jobs.stages import Stages
 from privet.models import FullyConnected, linear_layers, load_weights, macs
@@ -39,16 +40,24 @@ class Thresholds:
 
 
 def check_tier(thresholds: Thresholds, measured: Thresholds) -> dict[str, Any]:
-    """Hold one tier's measured m, r, q, n against the bounds: the figures, and whether all hold."""
+    """Hold one tier's measured m, r, q, n against the bounds; name those that are missed."""
     figures, bounds = asdict(measured), asdict(thresholds)
     failed = [name for name in bounds if not figures[name] <= bounds[name]]
-    return {**figures, "failed": failed, "passed": not failed}
+    return {"measured": figures, "bounds": bounds, "failed": failed, "passed": not failed}
 
 
 def check_all(thresholds: Thresholds, tiers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the bounds, and whether every tier's ``definitions`` (see `check_tier`) hold."""
     passed = bool(tiers) and all(tier["definitions"]["passed"] for tier in tiers)
     return {**asdict(thresholds), "passed": passed}
+
+
+def check_speedups(speedups: Sequence[float]) -> None:
+    """Raise `OptionError` unless there are speed-ups, each finite, at least 1, and named once."""
+    if not speedups or not all(1 <= speedup < np.inf for speedup in speedups):
+        raise OptionError(f"speed-ups must be at least 1; got {speedups}")
+    if len(set(speedups)) < len(speedups):
+        raise OptionError(f"each speed-up makes one tier; got {speedups}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,9 @@ Nothing here trains, attacks or measures, and nothing imports torch: every figur
 read from the document, so a page can be made again anywhere from the JSON alone. The layers:
 
 - `privet.report.wording` puts single numbers into words,
-- `privet.report.tables` arranges them, for the terminal and the page alike,
+- `privet.report.tables` arranges them, for the terminal and the page alike;
+  `privet.report.comparison`, `privet.report.definitions` and `privet.report.cards` do so for
+  defenses side by side, Definitions 1-3 and a bundle's card,
 - `privet.report.terminal` shows the tables with Rich,
 - `privet.report.plots` draws them as inline SVG (matplotlib, imported on first use),
 - `privet.report.sections` decides what a page says, and `privet.report.page` sets it in HTML
@@ -14,7 +16,9 @@ read from the document, so a page can be made again anywhere from the JSON alone
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["Kind", "render_html"]
+from privet.report.wording import printable
+
+__all__ = ["Kind", "printable", "render_html"]
 
 Kind = Literal["run", "protect", "demo"]
 

@@ -51,3 +51,24 @@ def budgets(build: Mapping[str, Any]) -> list[str]:
     """Return the keys of all budgets of a protection build's tiers, from the lowest up."""
     keys = {key for tier in build["tiers"] for key in tier.get("attack_accuracy_by_budget") or {}}
     return sorted(keys, key=float)
+
+
+def fewer_users(build: Mapping[str, Any]) -> str:
+    """Return on which users the unpruned model was attacked, where not on all; else ``""``.
+
+    For example "the first 400 of 1,631 users", or "the first 400 users" in a document that does
+    not state on how many its tiers were attacked.
+    """
+    few, every = build.get("base_attacked_users"), build.get("attacked_users")
+    if few is None or few == every:
+        return ""
+    total = "" if every is None else f" of {wording.count(every)}"
+    return f"the first {wording.count(few)}{total} users"
+
+
+def different_users(build: Mapping[str, Any]) -> str:
+    """Return a sentence on what `fewer_users` means for a comparison with the tiers; or ``""``."""
+    few = fewer_users(build)
+    if not few:
+        return ""
+    return f"The unpruned model was attacked on {few} only, the tiers on all users."

@@ -50,7 +50,13 @@ def _heading(document: Document, kind: str) -> tuple[str, list[str]]:
     pruned = document["prune"]
     spent = wording.duration(pruned["seconds"])
     described = tables.described(pruned)
-    return f"{pruned['model']}, pruned", [f"Trained on {described}; pruning took {spent}."]
+    return _run_title(pruned), [f"Trained on {described}; pruning took {spent}."]
+
+
+def _run_title(pruned: Document) -> str:
+    defense = pruned["defense"]
+    how = "without a defense" if defense == "none" else f"under the defense {defense}"
+    return f"{pruned['dataset']}, pruned {how}"
 
 
 @cache

@@ -220,7 +220,9 @@ def _attack_by_budget(figure: "Figure", *, build: Document) -> None:
             axes.axhline(value, linestyle=dash, linewidth=1.4, label=name, **_FAINT)
     unpruned = build.get("base_attack_accuracy_by_budget") or {}
     if unpruned:
-        axes.plot(*_by_budget(unpruned), color=INK, marker="x", label="unpruned model")
+        few = overall.fewer_users(build)
+        label = f"unpruned model,\n{few}" if few else "unpruned model"
+        axes.plot(*_by_budget(unpruned), color=INK, marker="x", label=label)
     for place, tier in enumerate(build["tiers"]):
         values = tier.get("attack_accuracy_by_budget") or {}
         axes.plot(

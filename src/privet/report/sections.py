@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from privet.report import overall, plots, tables, wording
+from privet.report import comparison, definitions, overall, plots, tables, wording
 from privet.report.tables import Table
 
 Document = Mapping[str, Any]
@@ -102,8 +102,10 @@ def run(document: Document) -> list[Section]:
     opening = Section("At a glance", (Facts(tuple(facts)), Prose(_verdict(audit))))
     if audit is None:
         leaks: tuple[Block, ...] = (
-            Prose("This run has not been audited, so nothing is known about what it leaks. Next:"),
-            Commands(("privet audit RUN",)),
+            Prose(
+                "This run has not been audited, so nothing is known about what it leaks. To find "
+                "out, let privet's audit command judge the folder of this run."
+            ),
         )
     else:
         leaks = (*GUESSING, *_audited(audit, identity="audit"))
@@ -133,7 +135,9 @@ def demo(document: Document) -> list[Section]:
         "the bar is how often the pruned model is right on new data. Good is left on the left, "
         "long on the right.",
     )
-    compared: list[Block] = [*GUESSING, plot, Numbers(tables.comparison(pruning))]
+    exposed = comparison.exposed(pruning)
+    compared: list[Block] = [*GUESSING, plot, *([Prose(exposed)] if exposed else [])]
+    compared.append(Numbers(comparison.comparison(pruning)))
     for place, entry in enumerate(pruning):
         blocks = list(_pruned(entry["prune"], identity=f"run-{place}"))
         if entry.get("audit") is not None:
@@ -232,12 +236,13 @@ def _protected(build: Document) -> Sequence[Block]:
         )
     ]
     if overall.budgets(build):
+        different = overall.different_users(build)
         blocks += [
             Plot(
                 plots.attack_by_budget(build, identity="budget"),
                 "Lower is more private. The dashed line is the attack without protection, the "
                 "dotted line an attacker who always gives the most common answer: below it, "
-                f"looking at the data no longer pays. The budget is {budget}.",
+                f"looking at the data no longer pays. The budget is {budget}. {different}".strip(),
             ),
             Numbers(tables.by_budget(build)),
         ]
@@ -255,11 +260,8 @@ def _protected(build: Document) -> Sequence[Block]:
 def _defined(build: Document) -> Sequence[Block]:
     if not build.get("definitions"):
         return ()
-    verdict = {
-        True: "The build passed: each tier is within the bounds below.",
-        False: "The build did not pass: at least one tier is outside the bounds below.",
-    }.get(build["definitions"].get("passed"), "Whether the build passed is not stated.")
-    return (Prose(verdict), Numbers(tables.definitions(build)))
+    shown = definitions.definitions(build)
+    return (Prose(definitions.verdict(build)), Numbers(shown))
 
 
 def _settings(parts: Sequence[tuple[str, Document | None]]) -> Section:

@@ -25,7 +25,12 @@ class Table:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, note: str = ""
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    note: str = "",
+    labels: int = 1,
 ) -> Table:
     """Return a `Table` whose every text is safe to show (see `wording.printable`)."""
     return Table(
@@ -33,6 +38,7 @@ def table(
         tuple(wording.printable(column) for column in columns),
         tuple(tuple(wording.printable(cell) for cell in row) for row in rows),
         wording.printable(note),
+        labels,
     )
 
 
@@ -121,53 +127,6 @@ def attacks(document: Document) -> Table:
     )
 
 
-def comparison(pruning: Sequence[Document]) -> Table:
-    """Return defenses side by side, one a row.
-
-    The strongest AUC and the TPR at 1 % FPR are each the highest over the attacks, so they may
-    belong to two different attacks; the interval is that attack's own.
-    """
-    return table(
-        "Defenses compared",
-        (
-            "defense",
-            "test accuracy",
-            "mean balanced accuracy",
-            "strongest AUC",
-            "strongest TPR at 1% FPR",
-        ),
-        [_compared(entry["prune"], entry.get("audit")) for entry in pruning],
-        note="Mean over the attacks with a decision rule; guessing is 50.0%. Strongest: the "
-        "highest over all attacks, named in parentheses. Brackets: 95% confidence interval, "
-        "in percent.",
-    )
-
-
-def _compared(run: Document, audit: Document | None) -> tuple[str, ...]:
-    start = (str(run["defense"]), wording.percent(run["test_accuracy"]))
-    if audit is None:
-        return (*start, "not audited", "not audited", "not audited")
-    found = audit["findings"]
-    ranked, low = overall.strongest(found, "auc"), overall.strongest_at(found, "0.01")
-    auc = wording.MISSING if ranked is None else _named(wording.decimal(ranked["auc"]), ranked)
-    if low is None:
-        # No attack resolves it: any finding's refusal says why.
-        shown = next((one for one in found if "0.01" in one["tpr_at_fpr"]), None)
-        rate = wording.MISSING if shown is None else _rate(shown)
-    else:
-        rate = _named(_rate(low), low)
-    return (*start, wording.percent(overall.mean_balanced_accuracy(found)), auc, rate)
-
-
-def _rate(finding: Document) -> str:
-    entry = finding["tpr_at_fpr"]["0.01"]
-    return wording.rate(entry, fpr=0.01, nonmembers=finding["nonmembers"])
-
-
-def _named(figure: str, finding: Document) -> str:
-    return f"{figure} ({finding['attack']})"
-
-
 def tiers(build: Document) -> Table:
     """Return a protection build: the unpruned defense model, then one tier a row."""
     base = build["base"]
@@ -198,8 +157,10 @@ def tiers(build: Document) -> Table:
     ]
     against = build.get("attack") or {}
     bundles = [PurePath(str(t["bundle"])).name for t in build["tiers"] if t["bundle"]]
+    different = overall.different_users(build)
     note = (
-        f"Attack accuracy: mean over the budgets. Without protection the attack reaches "
+        f"Attack accuracy: mean over the budgets. {different}{' ' if different else ''}"
+        f"Without protection the attack reaches "
         f"{wording.percent(against.get('unprotected_accuracy'))}; always naming the most common "
         f"answer reaches {wording.percent(against.get('majority_accuracy'))}. "
         f"Bundles: {', '.join(bundles) or 'none, every tier was refused'}."
@@ -234,41 +195,7 @@ def by_budget(build: Document) -> Table:
         "Attack accuracy at each budget",
         ("tier", *keys),
         [(name, *(wording.percent(values.get(key)) for key in keys)) for name, values in series],
-    )
-
-
-def definitions(build: Document) -> Table:
-    """Return SP-ASPP's Definitions 1-3 (section 3.2): what each bounds, the bound, the worst tier.
-
-    The worst tier is worked out here from the build's own figures, so that a reader can check
-    the verdict stated beside the table.
-    """
-    bounds, base, each = build["definitions"], build["base"], build["tiers"]
-    unpruned = overall.mean_over_budgets(build.get("base_attack_accuracy_by_budget") or {})
-    attacked = [wording.finite(tier.get("attack_accuracy")) for tier in each]
-    reached = [value for value in attacked if value is not None]
-    gaps = [] if unpruned is None else [abs(value - unpruned) for value in reached]
-    losses = [abs(base["accuracy"] - tier["accuracy"]) for tier in each]
-    ratios = [tier["parameters"] / base["parameters"] for tier in each]
-    rows = [
-        ("1: as useful", "accuracy differs from the unpruned model's by", "m", losses),
-        ("2: small", "parameters, as a share of the unpruned model's", "r", ratios),
-        ("3: as protective", "attack accuracy", "q", reached),
-        ("3: as protective", "attack accuracy differs from the unpruned model's by", "n", gaps),
-    ]
-    return Table(
-        "Definitions 1-3",
-        ("definition", "what is bounded", "bound", "worst tier"),
-        tuple(
-            (
-                name,
-                what,
-                f"{symbol} = {wording.percent(bounds.get(symbol))}",
-                wording.percent(max(values, default=None)),
-            )
-            for name, what, symbol, values in rows
-        ),
-        labels=2,
+        note=overall.different_users(build),
     )
 
 

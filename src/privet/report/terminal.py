@@ -1,13 +1,14 @@
 """The tables of a report in the terminal, as Rich renderables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privet.report import tables
+from privet.report import cards, comparison, definitions, tables, wording
 from privet.report.tables import Table
 
 LONGEST_FIGURE = 20
@@ -28,12 +29,26 @@ def protect_table(build: Mapping[str, Any]) -> RichTable:
     return rich(tables.tiers(build))
 
 
+def definitions_table(build: Mapping[str, Any]) -> RichTable:
+    """Return a protection build's Definitions 1-3: bound, worst tier and verdict."""
+    return rich(definitions.definitions(build))
+
+
+def card_table(card: Mapping[str, Any]) -> RichTable:
+    """Return a bundle's card, which may hold anything that JSON can; never raises."""
+    return rich(cards.card_table(card))
+
+
 def comparison_table(pruning: Sequence[Mapping[str, Any]]) -> RichTable:
     """Return defenses side by side: accuracy kept against what leaks.
 
     ``pruning`` holds ``{"prune": run, "audit": audit or None}``, one a defense.
     """
-    return rich(tables.comparison(pruning))
+    compared, exposed = (
+        comparison.comparison(pruning),
+        wording.printable(comparison.exposed(pruning)),
+    )
+    return rich(replace(compared, note=f"{exposed} {compared.note}".strip()))
 
 
 def rich(table: Table) -> RichTable:

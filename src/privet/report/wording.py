@@ -23,14 +23,23 @@ def printable(value: object) -> str:
     )
 
 
+def as_number(value: object) -> float | None:
+    """Return ``value`` as a float if it is a number that a float can hold; None for the rest."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        known = float(value)
+    except OverflowError:
+        return None
+    return known if math.isfinite(known) else None
+
+
 def finite(value: Any) -> float | None:
     """Return ``value`` as a float; None for null, NaN and infinities; `DataError` for the rest."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         shown = printable(value)[:40]
         raise DataError(f"expected a number in the document, got {shown!r}; write the JSON again")
-    return float(value) if math.isfinite(value) else None
+    return as_number(value)
 
 
 def percent(value: Any) -> str:
@@ -42,6 +51,22 @@ def percent(value: Any) -> str:
 def level(value: float) -> str:
     """Return a chosen fraction, such as an FPR, without padding: ``10%``, ``0.1%``."""
     return f"{100 * value:.6g}%"
+
+
+def against(value: float, bound: float | None) -> str:
+    """Return a fraction beside its bound (see `level`), never rounded across or onto it.
+
+    One decimal, more where needed: 0.1001 is ``10.01%`` against a bound of 10%.
+    """
+    if bound is None:
+        return percent(value)
+    shown = level(bound)
+    limit = float(shown[:-1])
+    for digits in range(1, 7):
+        text = f"{value:.{digits}%}"
+        if (float(text[:-1]) > limit) == (value > bound):
+            return text
+    return f"just {'above' if value > bound else 'below'} {shown}"
 
 
 def decimal(value: Any, *, places: int = 3) -> str:

@@ -1,16 +1,54 @@
-"""Data as the training loop takes it: dense tensors in memory."""
+"""What jobs do with data: remember which it was, and hold it as dense tensors in memory."""
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from privet import query
+from privet.data.registry import DATASETS, load
 from privet.data.table import Indices, Table
 from privet.errors import DataError
 from privet.fit import Dense
 from privet.signals import IntArray
+
+
+def data_settings(dataset: str, table: Table) -> dict[str, str]:
+    """Return what a run remembers of its data: where it is, and a digest of what it held.
+
+    A file that changes between two commands would change who was a member.
+    """
+    where = dataset if dataset in DATASETS else str(Path(dataset).expanduser().resolve())
+    return {"dataset": where, "data": fingerprint(table)}
+
+
+def load_again(settings: Mapping[str, Any]) -> Table:
+    """Load the data of a run once more; `DataError` when it is not what the run was made on."""
+    table = load(settings["dataset"])
+    if fingerprint(table) != settings["data"]:
+        raise DataError(
+            f"{settings['dataset']} has changed since the run was made; restore it, or prune again"
+        )
+    return table
+
+
+def fingerprint(table: Table) -> str:
+    """Return the SHA-256 of a table's inputs and labels, in hexadecimal."""
+    inputs = table.inputs
+    parts: list[NDArray[Any]]
+    if isinstance(inputs, np.ndarray):
+        parts = [inputs]
+    else:
+        parts = [inputs.data, inputs.indices, inputs.indptr]
+    digest = hashlib.sha256(str(inputs.shape).encode())
+    for part in (*parts, table.labels):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def dense(table: Table, rows: Indices) -> Dense:
