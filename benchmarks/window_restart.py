@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from privet.data import DATASETS, status
 from privet.jobs.audit import audit_run
 from privet.jobs.prune import PruneSettings, prune_dataset
 
@@ -33,6 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
+    if status(DATASETS["location"]) != "ready":
+        print("left out: needs the data set, see `privet data fetch location`")
+        return
     print("defense  window     dev accuracy     mean balanced accuracy")
     for defense in ("rsw", "swmr"):
         for restart in (True, False):

@@ -93,7 +93,7 @@ class AttributeSettings:
     budgets: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0)
     max_steps: int = 16
     check_users: int = 400
-    thresholds: Thresholds = Thresholds(m=0.02, r=0.1, q=0.32, n=0.1)  # noqa: RUF009
+    thresholds: Thresholds = Thresholds(m=0.02, r=0.11, q=0.32, n=0.1)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.attacker_hidden < 1:

@@ -86,7 +86,7 @@ class MembershipSettings:
     budgets: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0)
     least_found: float = 0.99
     attempts: int = 5
-    thresholds: Thresholds = Thresholds(m=0.02, r=0.1, q=0.62, n=0.05)  # noqa: RUF009
+    thresholds: Thresholds = Thresholds(m=0.02, r=0.11, q=0.62, n=0.05)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         check_speedups(self.speedups)
