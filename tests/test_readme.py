@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand, in order, in one session."""
+"""The README's Python examples run as they stand, in order, in one go."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """A folder with what the examples take from the commands above them."""
     run_demo(tmp_path / "demo")
     rng = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_examples_run(workplace, capsys):
+def test_the_examples_run(folder, capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(examples) == 4
     names: dict[str, object] = {}
@@ -40,4 +40,4 @@ def test_the_examples_run(workplace, capsys):
     report = names["report"]
     assert {f["attack"] for f in report["findings"]} == {"conf", "entr", "mentr", "hconf"}
     np.testing.assert_allclose(names["release"].records.sum(axis=1), 1)
-    assert (workplace / "demo/report.html").stat().st_size > 50_000
+    assert (folder / "demo/report.html").stat().st_size > 50_000
