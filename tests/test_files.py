@@ -164,3 +164,25 @@ def test_concurrent_writers_and_readers_only_ever_meet_whole_files(tmp_path):
     assert seen
     assert all(len(each) == 20_000 and len(set(each)) == 1 for each in seen)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    real, link = tmp_path / "folder" / "real.txt", tmp_path / "link.txt"
+    write_bytes(real, b"old")
+    link.symlink_to(real)
+    write_bytes(link, b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert [path.name for path in real.parent.iterdir()] == ["real.txt"]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/proc/self/fd/1", "/dev/new"])
+def test_devices_are_never_replaced(path):
+    with pytest.raises(OptionError, match="device"):
+        write_bytes(Path(path), b"x")
+
+
+def test_a_place_below_a_file_is_refused(tmp_path):
+    write_bytes(tmp_path / "file", b"x")
+    with pytest.raises(OptionError, match="below a file"):
+        write_bytes(tmp_path / "file" / "new.txt", b"x")

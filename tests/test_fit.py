@@ -326,3 +326,34 @@ def test_a_failing_run_finishes_the_lazy_optimizer_too():
         fit(failing, 0, most=3)
     assert len(used) == 1
     assert setup.model[0].keeper is None
+
+
+def test_a_last_single_sample_joins_the_batch_before_it():
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    sizes = []
+    setup = Setup(
+        model=model,
+        inputs=torch.randn(9, 3),
+        labels=torch.arange(9) % 2,
+        optimizer=sgd(0.1),
+        batch_size=4,
+        loss=lambda step: sizes.append(len(step.indices)) or step.logits.square().mean(),
+    )
+    fit(setup, 0, most=1)
+    assert sizes == [4, 5]
+
+
+def test_a_pass_of_one_sample_is_left_out_under_batch_normalization_only():
+    for layers, expected in (([nn.BatchNorm1d(3)], [4]), ([], [4, 1])):
+        sizes = []
+        setup = Setup(
+            model=nn.Sequential(*layers, nn.Linear(3, 2)),
+            inputs=torch.randn(5, 3),
+            labels=torch.zeros(5, dtype=torch.long),
+            optimizer=sgd(0.1),
+            batch_size=4,
+            passes=lambda epoch: [Pass(torch.arange(4), 0.0), Pass(torch.tensor([4]), 0.1)],
+            loss=lambda step, sizes=sizes: sizes.append(len(step.indices)) or step.logits.mean(),
+        )
+        fit(setup, 0, most=1)
+        assert sizes == expected

@@ -17,7 +17,7 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path that replaces ``path`` atomically when the block succeeds.
 
     On any exception, Ctrl-C included, ``path`` stays as it was and the temporary file is gone.
-    Parent folders are created.
+    Parent folders are created, and stay. A link is followed: what it points to is replaced.
 
     Parameters
     ----------
@@ -28,9 +28,15 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     Raises
     ------
     OptionError
-        When ``path`` is a folder or a device.
+        When ``path`` is a folder or a device, or lies below a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.absolute().parts[1:2] in (("dev",), ("proc",)):
+        raise OptionError(f"{path} is a folder or a device; name a file to write")
+    path = path.resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise OptionError(f"{path} would lie below a file; choose another place") from None
     before = _permissions(path)
     mode = before if mode is None else mode
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")

@@ -222,15 +222,25 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _batches(setup: Setup, epoch: int) -> list[Pass]:
+    # Batch normalization cannot train on a single sample.
+    modules = setup.model.modules()
+    least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules) else 1
     batches = [
         Pass(chunk, each.weight_decay)
         for each in setup.epoch_passes(epoch)
-        for chunk in torch.split(each.indices[torch.randperm(len(each.indices))], setup.batch_size)
-        if len(chunk)
+        for chunk in _shuffled_chunks(each.indices, setup.batch_size, least)
     ]
     if not batches:
         raise OptionError(f"epoch {epoch} has no samples to train on; widen the window")
     return batches
+
+
+def _shuffled_chunks(indices: Tensor, size: int, least: int) -> list[Tensor]:
+    """Cut a shuffle into chunks; a last one below ``least`` joins the one before or is left out."""
+    chunks = list(torch.split(indices[torch.randperm(len(indices))], size))
+    if len(chunks) > 1 and len(chunks[-1]) < least:
+        chunks[-2:] = [torch.cat(chunks[-2:])]
+    return [chunk for chunk in chunks if len(chunk) >= least]
 
 
 def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:

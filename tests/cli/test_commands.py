@@ -290,7 +290,9 @@ def test_data_that_changed_since_the_run_is_refused(tmp_path, capsys):
     for again in (command, f"audit {out} --shadows 1 --jobs 1"):
         capsys.readouterr()
         assert run(again.split()) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        message = capsys.readouterr().err
+        assert len(message.splitlines()) == 1
+        assert "has changed since" in message
     assert not (out / "audit.json").exists()
 
 

@@ -182,3 +182,19 @@ def test_refuses_a_damaged_npz(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(DataError, match="not a sound NPZ"):
         load(str(path))
+
+
+@pytest.mark.parametrize("header", ["a,a,label", ",b,label", "a, a ,label"])
+def test_columns_without_a_name_of_their_own_are_refused(tmp_path, header):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\n1,2,x\n3,4,y\n")
+    with pytest.raises(DataError, match="name of its own"):
+        load(str(path))
+
+
+def test_numbers_are_no_names(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("0,1,label\n1,2,x\n3,4,y\n")
+    table = load(str(path))
+    assert table.feature_names is None
+    assert len(table) == 2

@@ -326,3 +326,13 @@ def test_ratings_outside_0_to_1_are_refused(value):
 def test_settings_that_make_no_sense_are_refused(options):
     with pytest.raises(OptionError):
         AttributeSettings(**options)
+
+
+@pytest.mark.slow
+def test_a_lost_bundle_is_written_again(built):
+    folder, _ = built
+    bundle = next(folder.glob("*.safetensors"))
+    whole = bundle.read_bytes()
+    bundle.unlink()
+    assert run([*BUILD.split(), "--out", str(folder)]) == 0
+    assert bundle.read_bytes() == whole

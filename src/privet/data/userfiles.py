@@ -40,6 +40,13 @@ def load_csv(path: Path) -> Table:
     header = "label" in lowered or not any(map(_is_number, cells))
     label = lowered.index("label") if "label" in lowered else len(cells) - 1
     features = [column for column in range(len(cells)) if column != label]
+    names = tuple(cells[column] for column in features) if header else None
+    if names is not None and (len(set(names)) < len(names) or "" in names):
+        raise DataError(
+            f"{path}, line 1: every column needs a name of its own; got {', '.join(cells)}"
+        )
+    if names is not None and all(map(_is_number, names)):
+        names = None  # numbers for names could not be told from a record later
     labels = [
         _label(row, label, columns=len(cells), where=f"{path}, line {line}")
         for line, row in _rows(path, separator, header=header)
@@ -70,7 +77,7 @@ def load_csv(path: Path) -> Table:
         numbers,
         classes=len(found),
         name=path.stem,
-        feature_names=tuple(cells[column] for column in features) if header else None,
+        feature_names=names,
         class_names=found,
     )
 

@@ -43,6 +43,6 @@ def choose(name: str, options: Mapping[str, Any]) -> Defense:
         wanted = type(known[key])
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise OptionError(
-                f"option {key} of defense {name} is a {type(known[key]).__name__}; got {value!r}"
+                f"option {key} of defense {name} takes {wanted.__name__}; got {value!r}"
             )
     return replace(defense, **options)  # type: ignore[type-var]

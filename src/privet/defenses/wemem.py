@@ -181,7 +181,9 @@ def _check_risk(threshold: float, weight_decay: float) -> None:
     if not math.isfinite(threshold):
         raise OptionError(f"the risk threshold must be a finite score; got {threshold}")
     if not 0 <= weight_decay < math.inf:
-        raise OptionError(f"the risk weight decay must be at least 0; got {weight_decay}")
+        raise OptionError(
+            f"the risk weight decay must be finite and at least 0; got {weight_decay}"
+        )
 
 
 def _scores(setup: Setup) -> FloatArray:

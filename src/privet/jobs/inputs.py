@@ -38,14 +38,17 @@ def load_again(settings: Mapping[str, Any]) -> Table:
 
 
 def fingerprint(table: Table) -> str:
-    """Return the SHA-256 of a table's inputs and labels, in hexadecimal."""
+    """Return the SHA-256 of a table's content, names and held-out rows, in hexadecimal."""
     inputs = table.inputs
     parts: list[NDArray[Any]]
     if isinstance(inputs, np.ndarray):
         parts = [inputs]
     else:
         parts = [inputs.data, inputs.indices, inputs.indptr]
-    digest = hashlib.sha256(str(inputs.shape).encode())
+    named = repr((inputs.shape, table.feature_names, table.class_names))
+    digest = hashlib.sha256(named.encode())
+    if table.test is not None:
+        digest.update(fingerprint(table.test).encode())
     for part in (*parts, table.labels):
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()

@@ -67,7 +67,7 @@ def build_protection(
         build = partial(build_membership, table, settings, seed=seed)
     about = {**data_settings(dataset, table), "seed": seed, "kind": kind}
     run = open_run(out, "protect", {**about, **asdict(settings)})
-    if run.result is None:
+    if run.result is None or not all(_written(tier, out) for tier in run.result["tiers"]):
         started = time.perf_counter()
         result = build(run=run)
         result |= {"seconds": time.perf_counter() - started, "seed": seed, "versions": versions()}
@@ -98,6 +98,11 @@ def choose_settings(
     if "hidden" in given or "attacker_hidden" in given:
         raise OptionError("hidden widths are options of attribute protection only")
     return replace(MembershipSettings(), **given)
+
+
+def _written(tier: Mapping[str, Any], folder: Path) -> bool:
+    """Say whether a tier's bundle is still there, or never was."""
+    return tier["bundle"] is None or (folder / Path(tier["bundle"]).name).exists()
 
 
 def bounded(thresholds: Thresholds, bounds: Mapping[str, float]) -> Thresholds:

@@ -80,7 +80,8 @@ def prune(
     Parameters
     ----------
     model
-        Any network with hidden linear layers that ends in class logits.
+        Any network with hidden linear layers that ends in class logits. An audit's shadow models,
+        and memorization scores, need every parameter's module to have ``reset_parameters``.
     train, dev
         ``(X, y)`` arrays or tensors, or map-style datasets of ``(x, y)``. ``dev`` stops rounds
         early and must not be the test set.

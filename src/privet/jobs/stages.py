@@ -102,6 +102,11 @@ def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
         found = read_run(path, kind)
         theirs = found.record["settings"]
         for key in {**asked, **theirs}:
+            if key == "data" and theirs.get(key) != asked.get(key):
+                raise OptionError(
+                    f"the data has changed since the run in {path} was made; restore it, or "
+                    f"choose another --out"
+                )
             if theirs.get(key) != asked.get(key):
                 raise OptionError(
                     f"{path} holds a run with {key} = {theirs.get(key)!r}, not "

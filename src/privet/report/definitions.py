@@ -108,12 +108,15 @@ def definitions(build: Document) -> Table:
 def verdict(build: Document) -> str:
     """Return in a sentence whether a build passed, and if not, why."""
     stated = build["definitions"].get("passed")
+    outside = any(passed(tier.get("definitions")) is False for tier in build["tiers"])
+    if stated is True and outside:
+        return "The build is stated as passed, yet at least one tier is outside the bounds below."
     if stated is True:
         return "The build passed: each tier is within the bounds below."
     if stated is not False:
         return "Whether the build passed is not stated."
     reasons = []
-    if any(passed(tier.get("definitions")) is False for tier in build["tiers"]):
+    if outside:
         reasons.append("at least one tier is outside the bounds below")
     if any(tier.get("released") is False for tier in build["tiers"]):
         reasons.append("at least one tier was refused, because it hardly ever finds noise")
