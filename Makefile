@@ -30,7 +30,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[train,report,dev]'
 	@touch $@ $(VENV)/.run
 
-demo: $(VENV)/.run  ## the guided tour: both stories in three minutes, report in demo/
+demo: $(VENV)/.run  ## the guided tour: both stories in about a minute, report in demo/
+	@echo "==> the guided tour, about a minute; report in demo/"
 	@$(BIN)/privet demo --out demo
 
 test: $(VENV)/.dev  ## every test, the slow ones too

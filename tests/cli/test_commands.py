@@ -301,3 +301,15 @@ def test_names_with_brackets_and_blanks_come_out_as_they_are(tmp_path, capsys):
     command = ["prune", "digits", "--epochs", "1", "--dense-epochs", "1", "--rounds", "1", "--out"]
     assert run([*command, str(out)]) == 0
     assert f"privet audit '{out}'" in capsys.readouterr().out
+
+
+def test_a_run_with_other_settings_than_this_version_knows_is_refused(tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["prune", "digits", "--epochs", "1", "--dense-epochs", "1", "--rounds", "1"]
+    assert run([*command, "--out", str(out)]) == 0
+    record = json.loads((out / "run.json").read_text())
+    del record["settings"]["data"]
+    (out / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert run(["audit", str(out), "--shadows", "1", "--jobs", "1"]) == 2
+    assert "another version" in capsys.readouterr().err

@@ -24,7 +24,7 @@ DEFENSES: Mapping[str, Defense] = {
 
 
 def choose(name: str, options: Mapping[str, Any]) -> Defense:
-    """Return a defense by name, with some of its published settings replaced.
+    """Return a defense by name, with some of its defaults replaced.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,6 +74,13 @@ def audit_run(
     if result is None or finished is None:
         raise DataError(f"the run in {folder} is not finished; repeat its `privet prune` command")
     settings = dict(run.record["settings"])
+    if set(settings) != {
+        "dataset",
+        "data",
+        "seed",
+        *(field.name for field in fields(PruneSettings)),
+    }:
+        raise DataError(f"the run in {folder} is of another version of privet; prune again")
     table = load_again({key: settings.pop(key) for key in ("dataset", "data")})
     split = pruning_split(table, settings.pop("seed"))
     architecture = FullyConnected(**finished[0]["architecture"])

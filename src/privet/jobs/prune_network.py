@@ -33,7 +33,7 @@ class PruneSettings:
     Parameters
     ----------
     defense, defense_options
-        A row of `privet.defenses.DEFENSES`, and changes to its published settings.
+        A row of `privet.defenses.DEFENSES`, and changes to its defaults.
     pruner
         A row of `privet.pruning.PRUNERS`.
     sparsity
