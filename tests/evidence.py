@@ -1,5 +1,7 @@
 """Evidence whose leakage is known: made, not measured."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from privet.signals import Evidence, Signals
@@ -8,19 +10,39 @@ from privet.signals import Evidence, Signals
 def make_evidence(
     leak: float, seed: int, *, samples: int = 2000, classes: int = 5, shadows: int = 4
 ) -> tuple[Evidence, np.ndarray]:
-    """Return evidence and the truth; members' true-class logits are ``leak`` higher.
+    """Return evidence that holds everything, and the truth.
 
-    Members are a third of the samples, so rules that profit from unbalanced pools show.
+    Members' true-class logits are ``leak`` higher, their predictions steadier under noise, in two
+    releases of the same models. Members are a third of the samples, so rules that profit from
+    unbalanced pools show.
     """
     rng = np.random.default_rng(seed)
+    owned, audited = (rng.integers(classes, size=samples) for _ in range(2))
+    inside = rng.random((shadows, samples)) < 1 / 3
+    referred = rng.random((shadows, samples)) < 1 / 3
+    members = rng.random((1, samples)) < 1 / 3
+    nobody = np.zeros((1, samples), dtype=bool)
 
-    def query(models: int) -> tuple[Signals, np.ndarray]:
-        labels = rng.integers(classes, size=samples)
-        members = rng.random((models, samples)) < 1 / 3
+    def signals(labels: np.ndarray, memberships: np.ndarray) -> Signals:
+        models = len(memberships)
         logits = rng.normal(size=(models, samples, classes))
-        logits[:, np.arange(samples), labels] += 1 + leak * members
-        return Signals(logits, labels), members
+        logits[:, np.arange(samples), labels] += leak * memberships
+        steady = np.exp(-leak * memberships)
+        return Signals(
+            logits,
+            labels,
+            sensitivity=rng.exponential(size=logits.shape) * steady[:, :, None],
+            robustness=rng.random((models, samples)) ** steady,
+        )
 
-    shadow, shadow_members = query(shadows)
-    target, members = query(1)
-    return Evidence(target, shadow, shadow_members), members[0]
+    def release() -> Evidence:
+        return Evidence(
+            target=signals(audited, members),
+            shadow=signals(owned, inside),
+            shadow_members=inside,
+            reference=signals(audited, referred),
+            reference_members=referred,
+            population=signals(owned, nobody),
+        )
+
+    return replace(release(), releases=(release(),)), members[0]

@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from privet.attacks import ATTACKS, Verdict
 from privet.errors import EvidenceError, OptionError
 from privet.findings import ROC_POINTS, choose_attacks, find
 from privet.metrics import roc_curve
-from privet.signals import Signals
+from privet.signals import Evidence, Signals
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Guess:
 
     threshold: float | None = None
     paper: str = "Chance, 1654"
+    needs: frozenset[str] = frozenset()
 
     def attack(self, evidence, rng):
         return Verdict(rng.random(len(evidence.target.labels)), self.threshold)
@@ -30,6 +31,7 @@ class Fixed:
     scores: np.ndarray
     threshold: float | None = None
     paper: str = "A table"
+    needs: frozenset[str] = frozenset()
 
     def attack(self, evidence, rng):
         return Verdict(self.scores, self.threshold)
@@ -123,7 +125,7 @@ def test_the_thinned_roc_keeps_its_ends_and_stays_a_part_of_the_curve(corners):
     samples = max(corners - 1, 2)
     pool, _ = make_evidence(leak=0.0, seed=2, samples=max(samples, 20))
     target = Signals(pool.target.logits[:, :samples], pool.target.labels[:samples])
-    evidence = replace(pool, target=target)
+    evidence = Evidence(target, pool.shadow, pool.shadow_members)
     members = np.random.default_rng(0).random(samples) < 0.3
     members[:2] = True, False
     scores = np.arange(samples) % (corners - 1) * 1.0

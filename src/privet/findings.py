@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from privet.attacks import ATTACKS, Attack
+from privet.attacks import ATTACKS, NEEDS, Attack
 from privet.errors import EvidenceError, OptionError
 from privet.metrics import Judgement, judge
 from privet.progress import track
@@ -38,6 +38,15 @@ def choose_attacks(names: Iterable[str] | str) -> Mapping[str, Attack]:
     return {name: ATTACKS[name] for name in wanted}
 
 
+def unsupported(attacks: Mapping[str, Attack], evidence: Evidence) -> dict[str, str]:
+    """Return the attacks that ``evidence`` cannot support, with what each lacks in words."""
+    return {
+        name: ", ".join(NEEDS[need] for need in NEEDS if need in attack.needs - evidence.holds)
+        for name, attack in attacks.items()
+        if not attack.needs <= evidence.holds
+    }
+
+
 def find(
     evidence: Evidence,
     members: BoolArray,
@@ -52,7 +61,8 @@ def find(
     members
         Shape (audit samples,), bool. No attack sees it.
     attacks
-        Attacks by name: names from `privet.attacks.ATTACKS`, ``"all"``, or attacks of your own.
+        Attacks by name: names from `privet.attacks.ATTACKS`, or attacks of your own. ``"all"``
+        is every attack that the evidence supports (see `unsupported`).
     seed
         Each attack gets a stream of its own, so the findings do not depend on their order.
 
@@ -66,10 +76,14 @@ def find(
         raise EvidenceError(
             f"membership must have shape {evidence.target.labels.shape}; got {members.shape}"
         )
-    if not isinstance(attacks, Mapping):
-        attacks = choose_attacks(attacks)
+    chosen = attacks if isinstance(attacks, Mapping) else choose_attacks(attacks)
+    lacking = unsupported(chosen, evidence)
+    if lacking and attacks != "all":
+        name, what = next(iter(lacking.items()))
+        raise EvidenceError(f"the attack {name!r} needs {what}; the evidence has none")
+    chosen = {name: attack for name, attack in chosen.items() if name not in lacking}
     found = []
-    for name, attack in track(attacks.items(), "attacks", total=len(attacks)):
+    for name, attack in track(chosen.items(), "attacks", total=len(chosen)):
         started = time.perf_counter()
         verdict = attack.attack(evidence, generator(seed, "attack", name))
         judgement = judge(verdict.scores, members, decisions=verdict.decisions)

@@ -1,5 +1,6 @@
 """What every attack is: a frozen dataclass with options, a citation, and one method."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,5 +38,20 @@ class Attack(Protocol):
     def paper(self) -> str:
         """The publication that the attack comes from."""
 
+    @property
+    def needs(self) -> Set[str]:
+        """What the evidence must hold, a part of `NEEDS`; see `privet.signals.Evidence.holds`."""
+
     def attack(self, evidence: Evidence, rng: np.random.Generator) -> Verdict:
         """Score every sample of the audit pool, from the evidence alone."""
+
+
+NEEDS = {
+    "shadow": "shadow models, with samples whose membership is known",
+    "reference": "reference models' signals on the audited samples",
+    "online": "reference models that trained on some of the audited samples",
+    "sensitivity": "sensitivities of the target and the shadow models",
+    "robustness": "robustness of the target's and the shadow models' predictions to noise",
+    "releases": "signals of another release of the same target",
+}
+"""Everything an attack may need, in words."""

@@ -6,15 +6,12 @@ all. The threshold maximizes *balanced* accuracy, so unequal numbers of members 
 cannot flatter it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from privet.attacks.base import Verdict
-from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Signals
-
-Metric = Callable[[Signals], FloatArray]
+from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Metric, Signals
 
 
 def confidence(signals: Signals) -> FloatArray:
@@ -64,26 +61,49 @@ class Threshold:
         without shadow nonmembers falls back on the threshold learned over all classes.
     paper
         The publication that the attack comes from.
+    needs
+        What the evidence must hold for the metric and the thresholds.
     """
 
     metric: Metric
     per_class: bool
     paper: str
+    needs: frozenset[str] = frozenset({"shadow"})
 
     def attack(self, evidence: Evidence, rng: np.random.Generator) -> Verdict:
         """Score the audit pool; see `privet.attacks.Attack`."""
-        known, members = self.metric(evidence.shadow), evidence.shadow_members
-        scores = self.metric(evidence.target)[0]
+        shadow, members = evidence.known()
+        known, scores = shadow.each(self.metric), self.metric(evidence.target)[0]
         overall = balanced_threshold(known.ravel(), members.ravel())
         if not self.per_class:
             return Verdict(scores, overall)
         thresholds = np.full(evidence.target.classes, overall)
         for label in np.unique(evidence.target.labels):
-            of_class = evidence.shadow.labels == label
+            of_class = shadow.labels == label
             inside = members[:, of_class].ravel()
             if inside.any() and not inside.all():
                 thresholds[label] = balanced_threshold(known[:, of_class].ravel(), inside)
         return Verdict(scores, thresholds[evidence.target.labels])
+
+
+@dataclass(frozen=True)
+class AverageLoss:
+    """Accuse samples whose loss is at most the average training loss (Yeom et al., adversary 2).
+
+    The average is taken over the shadow models' members; without shadow models the attack only
+    ranks. Scores are minus the cross-entropy, at most 0.
+    """
+
+    paper: str
+    needs: frozenset[str] = frozenset()
+
+    def attack(self, evidence: Evidence, rng: np.random.Generator) -> Verdict:
+        """Score the audit pool; see `privet.attacks.Attack`."""
+        scores = confidence(evidence.target)[0]
+        if evidence.shadow is None:
+            return Verdict(scores)
+        shadow, members = evidence.known()
+        return Verdict(scores, float(shadow.each(confidence)[members].mean()))
 
 
 def balanced_threshold(scores: FloatArray, members: BoolArray) -> float:
