@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from privet.jobs.audit import audit_run
+from privet.jobs.audit import Settings
+from privet.jobs.audit_run import audit_run
 from privet.jobs.prune import PruneSettings, prune_dataset
 
 DEFENSES = ("none", "rsw", "rmr", "swmr")
@@ -27,7 +28,7 @@ def figures(defense: str, seed: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         pruned = prune_dataset("location", PruneSettings(defense=defense), seed=seed, out=run)
-        found = audit_run(run, attacks="all", shadows=5, seed=seed, jobs=2)["findings"]
+        found = audit_run(run, Settings(shadows=5, seed=seed, jobs=2))["findings"]
     leaks = float(np.mean([finding["balanced_accuracy"] for finding in found]))
     return pruned["test_accuracy"], leaks, max(finding["auc"] for finding in found)
 

@@ -5,6 +5,7 @@ from scipy import sparse
 from torch import nn
 
 from privet import query
+from privet.errors import DataError
 from privet.models import FullyConnected
 from privet.query import accuracy, evaluating, logits, signals
 
@@ -113,3 +114,64 @@ def test_signals_stack_the_models_in_order(model):
     np.testing.assert_array_equal(found.logits[0], logits(model, INPUTS).numpy())
     np.testing.assert_array_equal(found.logits[1], other(INPUTS).detach().numpy())
     np.testing.assert_array_equal(found.labels, labels)
+
+
+def linear(weight):
+    model = nn.Linear(len(weight[0]), len(weight), bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor(weight))
+    return model
+
+
+def test_sensitivity_is_the_mean_size_of_the_derivative():
+    """Of p = sigmoid(w x) along Gaussian noise: p (1 - p) |w| sqrt(2 / pi) on average."""
+    model = linear([[3.0], [0.0]])
+    inputs = torch.tensor([[0.0], [1.0], [-2.0]])
+    found = query.sensitivity(model, inputs, seed=0, draws=4000)
+    p = torch.sigmoid(3 * inputs[:, 0]).numpy()
+    expected = p * (1 - p) * 3 * np.sqrt(2 / np.pi)
+    np.testing.assert_allclose(found, np.stack([expected, expected], axis=1), rtol=0.05)
+
+
+def test_a_model_that_ignores_its_input_is_not_sensitive_and_always_robust():
+    model = nn.Sequential(nn.Flatten(), linear([[0.0] * 4, [0.0] * 4]))
+    assert (query.sensitivity(model, INPUTS, seed=0) == 0).all()
+    right, wrong = (np.full(10, label) for label in (0, 1))
+    assert (query.robustness(model, INPUTS, right, seed=0) == 1).all()
+    assert (query.robustness(model, INPUTS, wrong, seed=0) == 0).all()
+
+
+def test_robustness_grows_with_the_distance_to_the_boundary():
+    model = linear([[1.0], [-1.0]])
+    inputs = torch.tensor([[0.05], [1.0], [2.0], [8.0]])
+    found = query.robustness(model, inputs, np.zeros(4, dtype=int), seed=0, draws=200)
+    assert (np.diff(found) > 0.05).all()
+    # Right without noise, and half the time under noise that is far larger than the distance.
+    assert found[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_every_model_meets_the_same_noise(model):
+    twice = signals([model, model], INPUTS, np.zeros(10, dtype=int), noisy=True, seed=3)
+    np.testing.assert_array_equal(twice.sensitivity[0], twice.sensitivity[1])
+    np.testing.assert_array_equal(twice.robustness[0], twice.robustness[1])
+    other = signals([model], INPUTS, np.zeros(10, dtype=int), noisy=True, seed=4)
+    assert not np.array_equal(twice.sensitivity[0], other.sensitivity[0])
+
+
+def test_models_of_any_make_can_be_queried():
+    asked = []
+
+    def predict(inputs):
+        asked.append(type(inputs))
+        return np.stack([inputs[:, 0], np.full(len(inputs), -np.inf)], axis=1)
+
+    found = logits(query.as_module(predict), INPUTS)
+    assert asked == [np.ndarray]
+    torch.testing.assert_close(found[:, 0], INPUTS[:, 0])
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("shape", [(10,), (9, 2), (10, 2, 1)])
+def test_answers_of_another_shape_are_refused(shape):
+    with pytest.raises(DataError, match="row of logits"):
+        logits(query.as_module(lambda inputs: np.zeros(shape)), INPUTS)

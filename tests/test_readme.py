@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from privet.cli import run
 from privet.demo import run_demo
 from privet.device import Bundle, Network, write_bundle
+from privet.files import read_json
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -31,13 +33,17 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_examples_run(folder, capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     names: dict[str, object] = {}
     for example in examples:
         exec(compile(example, str(README), "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out
-    assert all(attack in printed for attack in ("conf", "entr", "mentr", "hconf"))
+    assert all(attack in printed for attack in ("conf", "mentr", "gap", "lira", "rmia"))
     report = names["report"]
-    assert {f["attack"] for f in report["findings"]} == {"conf", "entr", "mentr", "hconf"}
+    assert {f["attack"] for f in report["findings"]} == {"conf", "gap", "lira", "rmia"}
+    assert all(finding["auc"] > 0.55 for finding in report["findings"])
+    command = "audit --signals target.npz --reference others.npz --attacks lira --out found.json"
+    assert run(command.split()) == 0
+    assert read_json(folder / "found.json")["findings"][0]["auc"] > 0.8
     np.testing.assert_allclose(names["release"].records.sum(axis=1), 1)
     assert (folder / "demo/report.html").stat().st_size > 50_000

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from privet.device import Bundle, load_bundle
     from privet.findings import find
+    from privet.jobs.attribute_audit import audit_attribute
     from privet.jobs.audit import audit
     from privet.jobs.prune import PruneRun, PruneSettings, prune
     from privet.signals import Evidence, Signals
@@ -22,6 +23,7 @@ __all__ = [
     "PruneSettings",
     "Signals",
     "audit",
+    "audit_attribute",
     "find",
     "load_bundle",
     "prune",
@@ -34,6 +36,7 @@ _HOME = {
     "PruneSettings": "privet.jobs.prune",
     "Signals": "privet.signals",
     "audit": "privet.jobs.audit",
+    "audit_attribute": "privet.jobs.attribute_audit",
     "find": "privet.findings",
     "load_bundle": "privet.device",
     "prune": "privet.jobs.prune",

@@ -83,5 +83,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not UTF-8, not JSON, or numbers and nesting beyond all reason.
         raise DataError(f"{path} is not readable JSON: {error}") from None

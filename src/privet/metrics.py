@@ -4,12 +4,15 @@ Attacks score, metrics judge. Higher scores mean "more likely a member" everywhe
 the positive class: TPR is the share of members found, FPR the share of nonmembers accused.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy.special import betaincinv
-from scipy.stats import rankdata
+from scipy.optimize import brentq
+from scipy.special import betaincinv, ndtri
+from scipy.stats import binom, rankdata
 
 from privet.errors import EvidenceError
 from privet.signals import BoolArray, FloatArray
@@ -19,16 +22,26 @@ FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Rate:
-    """An estimated rate with its Clopper-Pearson interval, all in [0, 1].
+    """An estimated TPR at some FPR, with two 95 % intervals, all in [0, 1].
+
+    The Clopper-Pearson interval ``low .. high``, which papers report, takes the threshold as
+    given. But a threshold picked on few nonmembers has another FPR than its own sample says: at
+    1 % of 1,000, that interval misses the TPR at a *true* FPR of 1 % about half the time.
+    ``band_low .. band_high`` counts this in: the two distances add up as independent errors do
+    (MOVER; Zou & Donner, Statistics in Medicine 2008).
 
     ``resolved`` is false where the sample has too few nonmembers for the FPR asked: fewer than
-    one nonmember would be accused, so the figure says nothing.
+    one nonmember would be accused, so the figure says nothing. ``nonmembers_accused`` is how many
+    stand behind the figure: those accused by the strictest threshold that reaches ``tpr``.
     """
 
     tpr: float
     low: float
     high: float
+    band_low: float
+    band_high: float
     resolved: bool
+    nonmembers_accused: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,13 @@ class Judgement:
 
     ``balanced_accuracy`` is that of the attack's own decisions, None for an attack that only
     ranks; 0.5 is guessing. ``auc`` is the probability that a random member outscores a random
-    nonmember, ties counted half. ``roc`` holds the (fpr, tpr) corners of the empirical curve.
+    nonmember, ties counted half; ``auc_interval`` is its 95 % interval. ``roc`` holds the
+    (fpr, tpr) corners of the empirical curve.
     """
 
     balanced_accuracy: float | None
     auc: float
+    auc_interval: tuple[float, float]
     tpr_at_fpr: dict[float, Rate]
     members: int
     nonmembers: int
@@ -76,11 +91,19 @@ def judge(
     _check(scores, members)
     fpr, tpr = roc_curve(scores, members)
     n_members, n_nonmembers = int(members.sum()), int((~members).sum())
-    balanced = None if decisions is None else balanced_accuracy(decisions, members)
-    rates = {
-        alpha: _rate_at(alpha, fpr, tpr, n_members, n_nonmembers) for alpha in false_positive_rates
-    }
-    return Judgement(balanced, auc(scores, members), rates, n_members, n_nonmembers, (fpr, tpr))
+    area = auc(scores, members)
+    return Judgement(
+        balanced_accuracy=None if decisions is None else balanced_accuracy(decisions, members),
+        auc=area,
+        auc_interval=auc_interval(area, n_members, n_nonmembers),
+        tpr_at_fpr={
+            alpha: _rate_at(alpha, (fpr, tpr), members=n_members, nonmembers=n_nonmembers)
+            for alpha in false_positive_rates
+        },
+        members=n_members,
+        nonmembers=n_nonmembers,
+        roc=(fpr, tpr),
+    )
 
 
 def balanced_accuracy(decisions: BoolArray, members: BoolArray) -> float:
@@ -94,6 +117,30 @@ def auc(scores: FloatArray, members: BoolArray) -> float:
     n_members, n_nonmembers = members.sum(), (~members).sum()
     wins = ranks[members].sum() - n_members * (n_members + 1) / 2
     return float(wins / (n_members * n_nonmembers))
+
+
+def auc_interval(
+    area: float, members: int, nonmembers: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return an interval of the AUC, from it and the numbers of samples alone.
+
+    Newcombe's (2006, part 2) method 5: Hanley & McNeil's variance, solved for the AUC as Wilson's
+    interval is for a rate. So it has a width even where the AUC is 0 or 1, and suits groups of a
+    few samples.
+    """
+    z = float(ndtri((1 + confidence) / 2))
+    spread = (members + nonmembers) / 2 - 1
+
+    def excess(true: float, seen: float) -> float:
+        shape = 1 + spread * ((1 - true) / (2 - true) + true / (1 + true))
+        deviation = math.sqrt(true * (1 - true) * shape / (members * nonmembers))
+        return true + z * deviation - seen
+
+    def lower(seen: float) -> float:
+        # An AUC of 1 solves the equation too, but is not the solution looked for.
+        return 0.0 if seen == 0 else float(brentq(excess, 0.0, min(seen, 1 - 1e-9), args=(seen,)))
+
+    return lower(area), 1 - lower(1 - area)
 
 
 def roc_curve(scores: FloatArray, members: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -124,13 +171,37 @@ def clopper_pearson(
 
 
 def _rate_at(
-    alpha: float, fpr: FloatArray, tpr: FloatArray, n_members: int, n_nonmembers: int
+    alpha: float, roc: tuple[FloatArray, FloatArray], *, members: int, nonmembers: int
 ) -> Rate:
-    # The strictest honest reading: the best corner whose FPR does not exceed alpha. The
-    # interval is that of the TPR at this corner; the threshold's own uncertainty is not in it.
-    found = float(tpr[fpr <= alpha].max())
-    low, high = clopper_pearson(round(found * n_members), n_members)
-    return Rate(found, low, high, resolved=alpha * n_nonmembers >= 1)
+    fpr, tpr = roc
+    # The strictest honest reading: the best corner whose FPR does not exceed alpha.
+    corner = int(np.argmax(tpr[fpr <= alpha]))
+    found = float(tpr[corner])
+    low, high = clopper_pearson(round(found * members), members)
+    fewest, most = _accused(nonmembers, alpha)
+    # Half a nonmember of slack: FPRs are rounded quotients.
+    least = float(tpr[fpr * nonmembers < fewest - 0.5].max(initial=0.0))
+    greatest = float(tpr[fpr * nonmembers < most + 0.5].max())
+    return Rate(
+        tpr=found,
+        low=low,
+        high=high,
+        # Never inside the other interval, not by a rounding error either.
+        band_low=min(low, max(0.0, found - math.hypot(found - low, found - least))),
+        band_high=max(high, min(1.0, found + math.hypot(high - found, greatest - found))),
+        resolved=alpha * nonmembers >= 1,
+        nonmembers_accused=round(fpr[corner] * nonmembers),
+    )
+
+
+@cache
+def _accused(nonmembers: int, alpha: float) -> tuple[int, int]:
+    """Return how many nonmembers, at least and at most, the threshold with FPR alpha accuses.
+
+    Their number is binomial; 2.5 % lies beyond either end.
+    """
+    accused = binom(nonmembers, alpha)
+    return int(accused.ppf(0.025)), int(accused.isf(0.025))
 
 
 def _check(scores: FloatArray, members: BoolArray) -> None:

@@ -1,16 +1,24 @@
 """From models to what they reveal: the only place where trained models are queried."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from privet.signals import IntArray, Signals
+from privet.errors import DataError
+from privet.seeds import derive
+from privet.signals import FloatArray, IntArray, Signals
 from privet.sparse import Inputs, take
 
 BLOCK = 4096
+LEAST_LOG_CONFIDENCE = float(np.log(1e-12))
+SENSITIVITY_DRAWS, SENSITIVITY_SCALE = 10, 1e-3
+ROBUSTNESS_SCALES, ROBUSTNESS_DRAWS = (0.5, 1.0, 2.0, 4.0), 5
+
+Predict = Callable[[FloatArray], FloatArray]
+"""A model of any make: from inputs, (n, ...), to logits or log-confidences, (n, classes)."""
 
 
 @contextmanager
@@ -48,6 +56,103 @@ def accuracy(model: nn.Module, inputs: Inputs, labels: Tensor) -> float:
     return float((predicted == labels.long()).float().mean())
 
 
-def signals(models: Sequence[nn.Module], inputs: Inputs, labels: IntArray) -> Signals:
-    """Return the `Signals` of ``models`` on the same samples."""
-    return Signals(np.stack([logits(model, inputs).numpy() for model in models]), labels)
+def as_module(predict: Predict) -> nn.Module:
+    """Return a model of any make (scikit-learn, JAX, a service) as a module that can be queried.
+
+    For scikit-learn that is ``as_module(classifier.predict_log_proba)``. A confidence of exactly
+    zero, whose logarithm is infinite, counts as 1e-12.
+    """
+    return _Foreign(predict)
+
+
+def signals(
+    models: Sequence[nn.Module],
+    inputs: Tensor,
+    labels: IntArray,
+    *,
+    noisy: bool = False,
+    seed: int = 0,
+) -> Signals:
+    """Return the `Signals` of ``models`` on the same samples.
+
+    Parameters
+    ----------
+    noisy
+        Whether to ask about noisy inputs too: `sensitivity` and `robustness`. Every model meets
+        the same noise, fixed by ``seed``.
+    """
+    answers = [logits(model, inputs).numpy() for model in models]
+    if not noisy:
+        return Signals(np.stack(answers), labels)
+    return Signals(
+        np.stack(answers),
+        labels,
+        sensitivity=np.stack([sensitivity(model, inputs, seed=seed) for model in models]),
+        robustness=np.stack([robustness(model, inputs, labels, seed=seed) for model in models]),
+    )
+
+
+def sensitivity(
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    seed: int,
+    draws: int = SENSITIVITY_DRAWS,
+    scale: float = SENSITIVITY_SCALE,
+) -> FloatArray:
+    """Return how much each class's confidence moves under tiny noise; shape (samples, classes).
+
+    The mean over ``draws`` of ``|p(x + scale * e) - p(x)| / scale`` with standard Gaussian e
+    (Yuan & Zhang, USENIX Security 2022, section 4.2).
+    """
+    before = logits(model, inputs).double().softmax(1)
+    moved = torch.zeros_like(before)
+    for draw in range(draws):
+        noise = _noise(inputs, derive(seed, "sensitivity", draw))
+        moved += (logits(model, inputs + scale * noise).double().softmax(1) - before).abs()
+    return np.asarray((moved / (draws * scale)).float().numpy())
+
+
+def robustness(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: IntArray,
+    *,
+    seed: int,
+    scales: Sequence[float] = ROBUSTNESS_SCALES,
+    draws: int = ROBUSTNESS_DRAWS,
+) -> FloatArray:
+    """Return how often a noisy input is classified as labelled; shape (samples,), in [0, 1].
+
+    Gaussian noise of ``scales`` times the inputs' standard deviation (over all entries), ``draws``
+    times each: a stand-in for the distance to the decision boundary (Choquette-Choo et al., ICML
+    2021, section 3.3) that costs a fixed number of queries. The clean input counts as one more.
+    """
+    truth = torch.from_numpy(np.asarray(labels)).long()
+    spread = float(inputs.std())
+    right = (logits(model, inputs).argmax(1) == truth).double()
+    for step, scale in enumerate(scales):
+        for draw in range(draws):
+            noise = _noise(inputs, derive(seed, "robustness", step, draw))
+            right += logits(model, inputs + scale * spread * noise).argmax(1) == truth
+    return np.asarray((right / (1 + len(scales) * draws)).float().numpy())
+
+
+def _noise(inputs: Tensor, seed: int) -> Tensor:
+    return torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed))
+
+
+class _Foreign(nn.Module):
+    def __init__(self, predict: Predict) -> None:
+        super().__init__()
+        self.predict = predict
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answers = np.asarray(self.predict(inputs.numpy()), dtype=np.float64)
+        if answers.ndim != 2 or len(answers) != len(inputs):
+            raise DataError(
+                f"a model must answer with a row of logits or log-confidences for each sample; "
+                f"got shape {answers.shape} for {len(inputs)} samples"
+            )
+        # The logarithm of a confidence of exactly zero.
+        return torch.from_numpy(np.where(np.isneginf(answers), LEAST_LOG_CONFIDENCE, answers))

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from privet.errors import DataError
 
 
-def read_npz(path: Path, groups: Sequence[Sequence[str]]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Path, groups: Sequence[Sequence[str]], *, optional: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Read the one of some ``groups`` of arrays that an NPZ file holds; nothing is unpickled.
+
+    Arrays named in ``optional`` are read too where they are there.
 
     Raises
     ------
@@ -31,7 +35,7 @@ def read_npz(path: Path, groups: Sequence[Sequence[str]]) -> dict[str, NDArray[A
                     f"{path} must hold one of: {'; '.join(' and '.join(g) for g in groups)}. "
                     f"It holds {', '.join(file.files[:9]) or 'nothing'}"
                 )
-            arrays = {name: file[name] for name in held[0]}
+            arrays = {name: file[name] for name in (*held[0], *optional) if name in file}
     except DataError:
         raise
     except OSError as error:

@@ -17,7 +17,7 @@ from privet.jobs.stages import RunFolder
 PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
 PRUNE = "prune synthetic-purchases --defense swmr --epochs 8 --dense-epochs 8 --rounds 4 --seed 5"
 QUICK = "prune digits --epochs 1 --dense-epochs 2 --rounds 2 --seed 5"
-AUDIT = "--shadows 3 --jobs 1 --seed 2"
+AUDIT = "--shadows 3 --jobs 1 --seed 2 --attacks conf,gap,label-only"
 BUILD = "protect build synthetic-ratings --hidden 24 --attacker-hidden 16 --speedups 2,4 --seed 4"
 PATIENCE = 60.0  # seconds to wait for a stage before the test gives up
 
@@ -101,7 +101,7 @@ def test_audit_killed_after_a_shadow_model_gives_the_unbroken_findings(unbroken,
     (folder / "stages").symlink_to(unbroken / "stages")
     (folder / "run.json").write_bytes((unbroken / "run.json").read_bytes())
     arguments = ["audit", str(folder), *AUDIT.split(), "--json"]
-    first = folder / "shadows" / "seed-2" / "0000.npz"
+    first = folder / "shadows" / "online-seed-2" / "0000.npz"
     kill_at(arguments, first)
     trained = first.stat().st_mtime_ns
     assert not (folder / "audit.json").exists()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privet.data import Table, membership_split, pruning_split, shadow_pool, train_fraction
-from privet.data.splits import draw_members
+from privet.data.splits import draw_members, plant_canaries
 from privet.errors import DataError
 
 
@@ -41,7 +41,7 @@ def test_pruning_split_shares_no_row(n: int, seed: int, images: bool) -> None:
     pool = shadow_pool(len(split.attacker), seed, train_fraction(table))
     own = np.concatenate([pool.pool, pool.dev])
     np.testing.assert_array_equal(np.sort(own), np.arange(len(split.attacker)))
-    members = draw_members(pool, seed)
+    members = draw_members(pool, seed, 0)
     assert members.shape == pool.pool.shape
     assert members.sum() == round((0.9 if images else 0.8) * len(split.attacker))
 
@@ -52,9 +52,63 @@ def test_splits_follow_their_seed() -> None:
     np.testing.assert_array_equal(first.train, again.train)
     assert not np.array_equal(first.train, other.train)
     pool = shadow_pool(len(first.attacker), 7, 0.8)
-    shadows = [draw_members(pool, seed) for seed in (1, 1, 2)]
+    shadows = [draw_members(pool, *which) for which in ((1, 0), (1, 0), (2, 0), (1, 2))]
     np.testing.assert_array_equal(shadows[0], shadows[1])
     assert not np.array_equal(shadows[0], shadows[2])
+    assert not np.array_equal(shadows[0], shadows[3])
+
+
+@given(st.integers(20, 300), st.integers(0, 200), st.floats(0.2, 0.9), st.integers(0, 2**31))
+def test_audited_samples_join_the_pool_but_never_stop_training(own, audited, share, seed) -> None:
+    drawn = max(1, round(share * (own + audited) / 2))
+    pool = shadow_pool(own + audited, seed, 0.8, audited=audited, drawn=drawn)
+    everyone = np.concatenate([pool.pool, pool.dev])
+    np.testing.assert_array_equal(np.sort(everyone), np.arange(own + audited))
+    np.testing.assert_array_equal(pool.pool[:audited], np.arange(audited))
+    assert (pool.dev >= audited).all()
+    one, other = (draw_members(pool, seed, number) for number in (4, 5))
+    assert one.sum() == other.sum() == drawn
+    # As few in common as can be.
+    assert (one & other).sum() == max(0, 2 * drawn - len(pool.pool))
+
+
+@pytest.mark.parametrize("drawn", [0, 19, 100])
+def test_shadow_models_need_members_and_nonmembers(drawn) -> None:
+    with pytest.raises(DataError, match=f"draw {drawn} members"):
+        shadow_pool(20, 1, 0.8, drawn=drawn)
+
+
+@given(st.integers(2, 40), st.integers(0, 2**31))
+def test_canaries_are_mislabeled_and_half_of_them_held_out(count, seed) -> None:
+    table = rows(250)
+    split = pruning_split(table, seed)
+    made = plant_canaries(table, split, count=count, seed=seed)
+    planted = made.split.train[: made.planted]
+    assert len(planted) == made.planted == count - len(made.held_out) == (count + 1) // 2
+    assert disjoint(made.split.train, made.held_out)
+    every = np.concatenate([made.split.train, made.held_out])
+    np.testing.assert_array_equal(np.sort(every), np.sort(split.train))
+    changed = np.flatnonzero(made.table.labels != table.labels)
+    np.testing.assert_array_equal(changed, np.sort(np.concatenate([planted, made.held_out])))
+    assert made.table.labels.max() < table.classes
+    for part in ("dev", "test", "attacker"):
+        np.testing.assert_array_equal(getattr(made.split, part), getattr(split, part))
+
+
+def test_no_canaries_change_nothing() -> None:
+    table = rows(250)
+    split = pruning_split(table, 1)
+    made = plant_canaries(table, split, count=0, seed=1)
+    assert made.table is table
+    assert made.split is split
+    assert (made.planted, len(made.held_out)) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [-1, 1, 51])
+def test_too_few_or_too_many_canaries_are_refused(count) -> None:
+    table = rows(250)
+    with pytest.raises(DataError, match=f"got {count}"):
+        plant_canaries(table, pruning_split(table, 1), count=count, seed=1)
 
 
 @pytest.mark.parametrize("n", [1, 5, 20])

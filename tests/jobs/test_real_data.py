@@ -11,7 +11,8 @@ from privet.cli import run
 from privet.data.registry import load
 from privet.device.attribute import search
 from privet.fit import Setup, adam, fit
-from privet.jobs.audit import audit_run
+from privet.jobs.audit import Settings
+from privet.jobs.audit_run import audit_run
 from privet.jobs.prune import PruneSettings, prune_dataset
 from privet.jobs.tiers import fresh, make_tier, to_device
 from privet.models import FullyConnected
@@ -69,7 +70,8 @@ def test_location_leaks_less_under_rsw_at_like_accuracy(tmp_path):
     for defense in ("none", "rsw"):
         folder = tmp_path / defense
         pruned = prune_dataset("location", PruneSettings(defense=defense), seed=3, out=folder)
-        found = audit_run(folder, attacks="all", shadows=2, seed=3, jobs=1)["findings"]
+        settings = Settings(("conf", "entr", "mentr", "hconf"), shadows=2, seed=3)
+        found = audit_run(folder, settings)["findings"]
         leaks = np.mean([finding["balanced_accuracy"] for finding in found])
         figures[defense] = pruned["test_accuracy"], leaks
     # Margins of several standard deviations over seeds (docs/picture.py).

@@ -17,9 +17,7 @@ ATTACKS = {
 }
 
 
-def _finding(attack, strength, *, nonmembers=400):
-    fpr = np.linspace(0, 1, 60) ** 3
-    tpr = fpr ** (1 - strength)
+def _rates(strength, nonmembers):
     rates = {}
     for level in ("0.1", "0.01", "0.001"):
         at = float(level) ** (1 - strength)
@@ -27,19 +25,63 @@ def _finding(attack, strength, *, nonmembers=400):
             "tpr": at,
             "low": at * 0.8,
             "high": min(1.0, at * 1.3),
+            "band_low": at * 0.6,
+            "band_high": min(1.0, at * 1.5),
             "resolved": float(level) * nonmembers >= 1,
+            "nonmembers_accused": int(float(level) * nonmembers),
         }
+    return rates
+
+
+def _group(name, strength, *, members, nonmembers, rates=True):
+    area = 1 / (2 - strength)
+    entry = {
+        "name": name,
+        "members": members,
+        "nonmembers": nonmembers,
+        "balanced_accuracy": None,
+        "auc": area,
+        "auc_low": area - 0.05,
+        "auc_high": min(1.0, area + 0.04),
+    }
+    return entry | ({"tpr_at_fpr": _rates(strength, nonmembers)} if rates else {})
+
+
+def _breakdowns(strength):
+    quartiles = ("lowest", "2 of 4", "3 of 4", "highest")
+    return {
+        "class": [
+            _group(f"class {place}", strength * place / 12, members=30, nonmembers=12, rates=False)
+            for place in range(12)
+        ],
+        "memorization": [
+            _group(name, strength * (place + 1) / 4, members=250, nonmembers=100)
+            for place, name in enumerate(quartiles)
+        ],
+        "canaries": [_group("planted", (1 + strength) / 2, members=150, nonmembers=150)],
+    }
+
+
+def _finding(attack, strength, *, nonmembers=400):
+    fpr = np.linspace(0, 1, 60) ** 3
+    tpr = fpr ** (1 - strength)
     ranks_only = attack in ("lira", "rmia")
     return {
         "attack": attack,
         "paper": f"Somebody et al., on {attack}",
         "balanced_accuracy": None if ranks_only else 0.5 + strength / 3,
         "auc": 1 / (2 - strength),
-        "tpr_at_fpr": rates,
+        "auc_low": 1 / (2 - strength) - 0.02,
+        "auc_high": 1 / (2 - strength) + 0.02,
+        "tpr_at_fpr": _rates(strength, nonmembers),
         "members": 1000,
         "nonmembers": nonmembers,
         "seconds": 1.5,
         "roc": {"fpr": fpr.tolist(), "tpr": tpr.tolist()},
+        "breakdowns": _breakdowns(strength),
+        "most_exposed": [
+            {"sample": 100 * place, "fpr": 0.0025 * place / (1 + strength)} for place in range(10)
+        ],
     }
 
 
@@ -75,7 +117,10 @@ def _run(defense, *, leak):
             "sparsity": 0.6,
             "findings": [_finding(name, leak * value) for name, value in ATTACKS.items()],
             "adaptive": True,
+            "online": True,
             "shadows": 5,
+            "skipped": {"multi-release": "signals of another release of the same target"},
+            "canaries": {"members": 150, "nonmembers": 150},
             "test_accuracy": 0.6543,
             "train_accuracy": 0.75 + 0.24 * leak,
         },
@@ -127,6 +172,20 @@ def _build():
 @pytest.fixture
 def run():
     return _run("none", leak=1.0)
+
+
+@pytest.fixture
+def older(run):
+    """A run as it was written before audits were broken down."""
+    for key in ("online", "skipped", "canaries"):
+        del run["audit"][key]
+    for finding in run["audit"]["findings"]:
+        for key in ("auc_low", "auc_high", "breakdowns", "most_exposed"):
+            del finding[key]
+        for rate in finding["tpr_at_fpr"].values():
+            for key in ("band_low", "band_high", "nonmembers_accused"):
+                del rate[key]
+    return run
 
 
 @pytest.fixture

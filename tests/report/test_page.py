@@ -72,7 +72,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(documents, kind):
     assert wanted <= set(walk.ids)
 
 
-@pytest.mark.parametrize(("name", "figures"), [("run", 3), ("protect", 2), ("demo", 12)])
+@pytest.mark.parametrize(("name", "figures"), [("run", 4), ("protect", 2), ("demo", 12)])
 def test_every_figure_has_an_accessible_name_and_a_reading(documents, name, figures):
     html = render_html(documents[name], name)
     walk = Walk(html)
@@ -131,6 +131,62 @@ def test_hostile_text_in_the_other_documents(demo):
     Walk(html)
 
 
+def test_hostile_text_in_groups_and_samples(run):
+    evil = "<script>alert(1)</script>|$x_1$\x1b[31m\x00\ud800" + "z" * 400
+    run["audit"]["skipped"] = {evil: evil}
+    for finding in run["audit"]["findings"]:
+        for entries in finding["breakdowns"].values():
+            entries[0]["name"] = evil
+        finding["most_exposed"][0]["sample"] = evil
+    html = render_html(run, "run")
+    html.encode("utf-8")
+    walk = Walk(html)
+    assert "script" not in walk.tags
+    assert "<script>alert(1)</script>|$x_1$" in "".join(walk.text)
+    assert not set("\x00\x1b\ud800") & set(html)
+
+
+def test_a_run_of_before_breakdowns_says_what_it_holds_and_no_more(older):
+    html = render_html(older, "run")
+    assert len(Walk(html).svgs) == 3
+    for absent in ("Who is exposed", "Planted canaries", "Online", "Offline", "Not run"):
+        assert absent not in html
+    assert "Adaptive: 5 shadow models" in html
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda finding: finding.update(breakdowns=None, most_exposed=None),
+        lambda finding: finding["breakdowns"].update(memorization=None, canaries=[]),
+        lambda finding: finding["breakdowns"]["memorization"].pop(),
+        lambda finding: [
+            entry.update(auc=None, auc_low=None, auc_high=None, tpr_at_fpr=None)
+            for entries in finding["breakdowns"].values()
+            for entry in entries
+        ],
+        lambda finding: finding["most_exposed"][0].update(fpr=None),
+    ],
+)
+def test_a_run_with_parts_missing_renders(run, change):
+    for finding in run["audit"]["findings"][:7]:
+        change(finding)
+    Walk(render_html(run, "run"))
+    for finding in run["audit"]["findings"][7:]:
+        change(finding)
+    Walk(render_html(run, "run"))
+
+
+def test_the_page_shows_who_is_exposed(run):
+    text = " ".join(" ".join(Walk(render_html(run, "run")).text).split())
+    assert "Most exposed members" in text
+    assert "Most exposed classes" in text
+    assert "TPR at 1% FPR by memorization" in text
+    assert "Of the 150 planted canaries, rmia finds 63.1%" in text
+    assert "Not run: multi-release (lacks signals of another release of the same target)." in text
+    assert "Online: some of them trained on audited samples, too." in text
+
+
 def test_names_outside_the_font_are_drawn_without_a_warning(run):
     run["audit"]["findings"][0]["attack"] = "\u653b\u6483"
     assert "\u653b\u6483" in render_html(run, "run")
@@ -175,7 +231,7 @@ def test_attacks_that_only_rank_render(run, demo):
     demo["pruning"] = [run]
     html = render_html(run, "run")
     assert "The most accurate" not in html
-    assert len(Walk(html).svgs) == 2
+    assert len(Walk(html).svgs) == 3
     Walk(render_html(demo, "demo"))
 
 
@@ -214,6 +270,13 @@ def test_an_unknown_kind_is_refused(run):
         (lambda run: run["prune"].update(test_accuracy="<b>"), "expected a number"),
         (lambda run: run["audit"].update(findings=3), "does not have a report's shape"),
         (lambda run: run["audit"]["findings"][0].update(tpr_at_fpr={"0": {}}), "shape"),
+        (lambda run: run["audit"].update(skipped=["lira"]), "shape"),
+        (lambda run: run["audit"]["findings"][0].update(breakdowns=7), "shape"),
+        (lambda run: run["audit"]["findings"][0].update(most_exposed=[{"sample": 1}]), "'fpr'"),
+        (
+            lambda run: run["audit"]["findings"][0]["most_exposed"][0].update(sample=[1]),
+            "shape",
+        ),
     ],
 )
 def test_a_damaged_document_is_a_data_error(run, damage, message):

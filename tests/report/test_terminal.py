@@ -20,11 +20,63 @@ def test_an_audit_shows_rates_with_intervals_and_refuses_what_it_cannot_resolve(
     finding = run["audit"]["findings"][0]
     finding.update(balanced_accuracy=0.5876, auc=0.6123)
     finding["tpr_at_fpr"]["0.01"] = {"tpr": 0.042, "low": 0.0211, "high": 0.0742, "resolved": True}
-    row = line(shown(terminal.audit_table(run["audit"])), "conf")
+    text = shown(terminal.audit_table(run["audit"]))
+    row = line(text, "conf")
     assert "58.8%" in row
     assert "0.612" in row
     assert "4.2% [2.1, 7.4]" in row
+    assert "TPR at 0.1% FPR: needs \u2265 1,000 nonmembers, there are 400." in " ".join(
+        text.split()
+    )
+    finding["tpr_at_fpr"]["0.001"]["resolved"] = True
+    row = line(shown(terminal.audit_table(run["audit"])), "entr")
     assert "n/a (needs \u2265 1,000 nonmembers)" in row
+
+
+def lines_of(text, attacks):
+    return [one for one in text.splitlines() if one.split()[:1] and one.split()[0] in attacks]
+
+
+@pytest.mark.parametrize(("width", "intervals"), [(80, 2), (68, 1), (55, 0), (200, 2)])
+def test_eighteen_attacks_take_a_line_each_with_the_intervals_there_is_room_for(
+    run, width, intervals
+):
+    found = run["audit"]["findings"]
+    names = [f"{place:02}-long-name" for place in range(18)]
+    run["audit"]["findings"] = [{**found[p % len(found)], "attack": n} for p, n in enumerate(names)]
+    text = shown(terminal.audit_table(run["audit"]), width=width)
+    rows = lines_of(text, names)
+    assert len(rows) == 18
+    assert all(row.count("[") == row.count("]") == intervals for row in rows)
+    # The lowest FPR keeps its interval longest.
+    assert all(row.rstrip().endswith("]" if intervals else "%") for row in rows)
+    assert ("A wider terminal" in " ".join(text.split())) == (intervals < 2)
+
+
+@pytest.mark.parametrize(("width", "intervals"), [(80, 2), (100, 3)])
+def test_three_false_positive_rates_fit_too(run, width, intervals):
+    for finding in run["audit"]["findings"]:
+        finding["tpr_at_fpr"]["0.001"]["resolved"] = True
+    row = line(shown(terminal.audit_table(run["audit"]), width=width), "mentr")
+    assert row.count("%") == 4
+    assert row.count("]") == intervals
+
+
+def test_an_audit_says_what_the_attacker_knew_and_what_was_not_run(run, older):
+    audit = run["audit"] | {
+        "adaptive": False,
+        "online": False,
+        "skipped": {"lira": "reference models", "rmia": "reference models", "samia": "time"},
+    }
+    text = " ".join(shown(terminal.audit_table(audit)).split())
+    assert "Not adaptive: 5 shadow models were trained without the target's defense" in text
+    assert "Offline: none of them trained on an audited sample" in text
+    assert "Not run: lira, rmia (lacks reference models); samia (lacks time)." in text
+    text = " ".join(shown(terminal.audit_table(audit | {"shadows": 0})).split())
+    assert "There were no shadow models" in text
+    assert "Not adaptive" not in text
+    text = " ".join(shown(terminal.audit_table(older["audit"] | {"adaptive": None})).split())
+    assert not {"Online", "Offline", "Adaptive", "Not"} & set(text.replace(":", "").split())
 
 
 def test_an_attack_without_a_decision_rule_has_no_balanced_accuracy(run):

@@ -6,8 +6,9 @@ row in `ATTACKS` with its citation. The conformance suite then runs over it.
 
 from collections.abc import Mapping
 
-from privet.attacks.base import NEEDS, Attack, Verdict
+from privet.attacks.base import NEEDS, PACKAGES, Attack, Verdict
 from privet.attacks.label_only import CorrectnessGap, robustness
+from privet.attacks.reference import RMIA, CalibratedLoss, LiRA
 from privet.attacks.threshold import (
     AverageLoss,
     Threshold,
@@ -17,7 +18,7 @@ from privet.attacks.threshold import (
     top_confidence,
 )
 
-__all__ = ["ATTACKS", "NEEDS", "Attack", "Verdict"]
+__all__ = ["ATTACKS", "NEEDS", "PACKAGES", "Attack", "Verdict"]
 
 SONG_MITTAL = (
     "Song & Mittal, Systematic Evaluation of Privacy Risks of Machine Learning Models, "
@@ -30,6 +31,12 @@ SALEM = (
 YEOM = (
     "Yeom et al., Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting, "
     "IEEE CSF 2018"
+)
+CARLINI = "Carlini et al., Membership Inference Attacks From First Principles, IEEE S&P 2022"
+ZARIFZADEH = "Zarifzadeh, Liu & Shokri, Low-Cost High-Power Membership Inference Attacks, ICML 2024"
+WATSON = (
+    "Watson et al., On the Importance of Difficulty Calibration in Membership Inference Attacks, "
+    "ICLR 2022"
 )
 CHOQUETTE_CHOO = "Choquette-Choo et al., Label-Only Membership Inference Attacks, ICML 2021"
 
@@ -46,5 +53,10 @@ ATTACKS: Mapping[str, Attack] = {
         paper=CHOQUETTE_CHOO,
         needs=frozenset({"shadow", "robustness"}),
     ),
+    "lira": LiRA(paper=CARLINI),
+    "lira-offline": LiRA(paper=CARLINI, online=False),
+    "rmia": RMIA(paper=ZARIFZADEH),
+    "rmia-offline": RMIA(paper=ZARIFZADEH, online=False),
+    "calibrated": CalibratedLoss(paper=WATSON),
 }
 """Every attack by the name that the command line and the reports use."""

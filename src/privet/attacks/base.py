@@ -40,13 +40,19 @@ class Attack(Protocol):
 
     @property
     def needs(self) -> Set[str]:
-        """What the evidence must hold, a part of `NEEDS`; see `privet.signals.Evidence.holds`."""
+        """A part of `NEEDS`: what the evidence must hold (`privet.signals.Evidence.holds`)."""
 
     def attack(self, evidence: Evidence, rng: np.random.Generator) -> Verdict:
         """Score every sample of the audit pool, from the evidence alone."""
 
 
-NEEDS = {
+PACKAGES = {
+    "torch": "the package torch (pip install 'privet[train]')",
+    "sklearn": "the package scikit-learn (pip install 'privet[train]')",
+}
+"""Packages beyond the base install that an attack may need, in words."""
+
+NEEDS = PACKAGES | {
     "shadow": "shadow models, with samples whose membership is known",
     "reference": "reference models' signals on the audited samples",
     "online": "reference models that trained on some of the audited samples",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import privet
-from privet.cli import data, demo, protect, prune
+from privet.cli import data, demo, gate, protect, prune, reproduce
 from privet.errors import PrivetError
 
 HELP = """Prune deep networks. Keep people private.
@@ -34,6 +34,7 @@ def build() -> App:
     app.command(demo.demo)
     app.command(prune.prune)
     app.command(prune.audit)
+    app.command(gate.gate)
     app.command(prune.report)
     data_app = App(name="data", help="List and fetch data sets.")
     data_app.command(data.list_, name="list")
@@ -43,8 +44,11 @@ def build() -> App:
     protect_app.command(protect.apply)
     protect_app.command(protect.attack)
     protect_app.command(protect.check)
+    reproduce_app = App(name="reproduce", help="Run the papers' tables again.")
+    reproduce_app.command(reproduce.wemem)
     app.command(data_app)
     app.command(protect_app)
+    app.command(reproduce_app)
     return app
 
 

@@ -22,6 +22,7 @@ def prune(
     pruner: Literal["magnitude", "structural"] = "magnitude",
     epochs: int = 21,
     dense_epochs: int = 50,
+    canaries: int = 0,
     seed: int = 0,
     json: Json = False,
 ) -> None:
@@ -54,6 +55,9 @@ def prune(
         Most epochs of fine-tuning a round.
     dense_epochs
         Most epochs of training before pruning.
+    canaries
+        Mislabel this many training samples, hold half of them out, and let the audit say how well
+        it tells which: what the most vulnerable samples suffer. Costs some accuracy.
     seed
         Fixes the split, the weights and the order of the data.
     json
@@ -72,32 +76,56 @@ def prune(
         dense_epochs=dense_epochs,
     )
     with progress():
-        result = prune_dataset(data, settings, seed=seed, out=out)
+        result = prune_dataset(data, settings, seed=seed, out=out, canaries=canaries)
     answer(result, prune_table(result), f"Next: privet audit {quote(str(out))}", as_json=json)
 
 
 def audit(
-    run: Path,
+    run: Path | None = None,
+    /,
     *,
+    signals: Path | None = None,
+    reference: Path | None = None,
+    out: Path | None = None,
     attacks: str = "all",
     shadows: int = 5,
+    non_adaptive: Annotated[bool, Parameter(negative="")] = False,
+    offline: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     jobs: int = 2,
     json: Json = False,
 ) -> None:
-    """Attack the pruned model in the folder RUN and report what it leaks.
+    """Attack a model and report what it leaks about who it was trained on.
 
-    Shadow models go through the same training, pruning and defense as the target. Findings are
-    printed and written to RUN/audit.json.
+    The model is the one pruned in the folder RUN: shadow models go through the same training,
+    pruning and defense, and findings are written to RUN/audit.json. Or it is any model at all
+    whose answers were recorded in a file: `privet audit --signals target.npz --reference refs.npz`
+    (no torch needed, except for the attacks that learn).
 
     Parameters
     ----------
     run
         A folder made by `privet prune`.
+    signals
+        Instead of RUN, an NPZ file with the target's logits (samples, classes), labels and
+        members (true or false), both (samples,).
+    reference
+        With --signals, an NPZ file with the logits (models, samples, classes) of other models on
+        the same samples, and members (models, samples): which model trained on which.
+    out
+        With --signals, where to write the findings as JSON.
     attacks
-        Names separated by commas, or all: conf, entr, mentr, hconf.
+        Names separated by commas, or all. Thresholds: conf, entr, mentr, hconf, loss. Labels only:
+        gap, label-only. Learned: nn, nn-top3, nn-class, samia, boosting, multi-release. Calibrated
+        for each sample: lira, rmia, calibrated, lira-offline, rmia-offline.
     shadows
-        Number of shadow models.
+        Number of shadow models. Five are enough to compare; calibrated attacks grow stronger with
+        more. Finished ones are kept in RUN/shadows.
+    non_adaptive
+        Let the attacker not know the defense; findings go to RUN/audit-non-adaptive.json.
+    offline
+        Let the attacker train on its own half of the data only, not on draws that include the
+        audited samples.
     seed
         Fixes what the shadow models train on.
     jobs
@@ -105,13 +133,35 @@ def audit(
     json
         Print the findings as one JSON object.
     """
-    from privet.jobs.audit import audit_run
+    from privet.jobs.audit import Settings
     from privet.report.terminal import audit_table
 
-    names = attacks if attacks == "all" else [name for name in attacks.split(",") if name]
-    with progress():
-        result = audit_run(run, attacks=names, shadows=shadows, seed=seed, jobs=jobs)
-    answer(result, audit_table(result), f"Next: privet report {quote(str(run))}", as_json=json)
+    settings = Settings(
+        attacks if attacks == "all" else [name for name in attacks.split(",") if name],
+        shadows,
+        adaptive=not non_adaptive,
+        online=not offline,
+        seed=seed,
+        jobs=jobs,
+    )
+    if run is not None and signals is None and reference is None and out is None:
+        from privet.jobs.audit_run import audit_run
+
+        with progress():
+            result = audit_run(run, settings)
+        following = f"Next: privet report {quote(str(run))}"
+    elif run is None and signals is not None and not (non_adaptive or offline):
+        from privet.jobs.audit_signals import audit_signals
+
+        with progress():
+            result = audit_signals(signals, reference, settings=settings, out=out)
+        following = "" if out is None else f"wrote {out}"
+    else:
+        raise OptionError(
+            "audit takes either RUN (with --non-adaptive or --offline) or --signals FILE (with "
+            "--reference and --out)"
+        )
+    answer(result, audit_table(result), *([following] if following else []), as_json=json)
 
 
 def report(run: Path, *, out: Path | None = None) -> None:

@@ -3,7 +3,7 @@
 All splits are index arrays, disjoint where the names differ, and fixed by their seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,30 +87,104 @@ def pruning_split(table: Table, seed: int) -> PruningSplit:
     return PruningSplit(*parts, attacker=attacker)
 
 
-def shadow_pool(samples: int, seed: int, train_fraction: float) -> ShadowPool:
-    """Divide the attacker's samples for its shadow models, in the target's proportions.
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """A table and its split with canaries: mislabeled samples, half trained on, half held out.
+
+    Nothing but training on a canary teaches a model its wrong label: they show what the most
+    vulnerable samples suffer.
+
+    Parameters
+    ----------
+    table
+        The table with the canaries' wrong labels.
+    split
+        The split; ``train`` begins with the planted canaries and lacks the held-out ones.
+    planted
+        How many canaries are planted.
+    held_out
+        Rows of the other canaries, which train nothing.
+    """
+
+    table: Table
+    split: PruningSplit
+    planted: int
+    held_out: Indices
+
+
+def plant_canaries(table: Table, split: PruningSplit, *, count: int, seed: int) -> Planted:
+    """Give ``count`` random training rows another label, and hold half of them out.
+
+    Raises
+    ------
+    DataError
+        When there are too few rows to choose from, or just one canary, which leaves a side empty.
+    """
+    if count == 1 or not 0 <= count <= len(split.train) // 2:
+        raise DataError(
+            f"canaries must be 0, or between 2 and half of the {len(split.train)} training rows; "
+            f"got {count}"
+        )
+    if count == 0:
+        return Planted(table, split, 0, split.train[:0])
+    rng = generator(seed, "canaries")
+    order = rng.permutation(split.train)
+    labels = table.labels.copy()
+    labels[order[:count]] += rng.integers(1, table.classes, size=count)
+    planted = (count + 1) // 2
+    train = np.concatenate([order[:planted], order[count:]])
+    return Planted(
+        replace(table, labels=labels % table.classes),
+        replace(split, train=train),
+        planted,
+        order[planted:count],
+    )
+
+
+def shadow_pool(
+    samples: int, seed: int, train_fraction: float, *, audited: int = 0, drawn: int | None = None
+) -> ShadowPool:
+    """Divide samples among the attacker's shadow models, in the target's proportions.
 
     Parameters
     ----------
     samples
-        How many samples the attacker owns; the pool counts them from 0.
+        How many samples there are; the pool counts them from 0.
     train_fraction
-        Share of them that each shadow model trains on, in (0, 1).
+        Share of the attacker's own samples that would train a model, in (0, 1); a third of the
+        remainder is ``dev``.
+    audited
+        How many of the samples, the first ones, are the audited ones. They join the pool and are
+        never ``dev``; the others are the attacker's own.
+    drawn
+        Members of each shadow model; by default ``train_fraction`` of the attacker's samples.
 
     Raises
     ------
     DataError
         When there are too few for every part to have a sample.
     """
-    order = generator(seed, "shadow pool").permutation(samples).astype(np.int64)
-    train, dev, test = _three(order, train_fraction, "the attacker's data")
-    return ShadowPool(np.concatenate([train, test]), dev, drawn=len(train))
+    order = generator(seed, "shadow pool").permutation(samples - audited).astype(np.int64)
+    train, dev, test = _three(order + audited, train_fraction, "the attacker's data")
+    pool = np.concatenate([np.arange(audited), train, test])
+    drawn = len(train) if drawn is None else drawn
+    if not 1 <= drawn < len(pool):
+        raise DataError(
+            f"shadow models cannot draw {drawn} members from {len(pool)} samples and leave "
+            f"nonmembers; give the attacker more data"
+        )
+    return ShadowPool(pool, dev, drawn)
 
 
-def draw_members(pool: ShadowPool, seed: int) -> BoolArray:
-    """Return which samples of the pool one shadow model trains on; shape (pool,)."""
-    members = np.zeros(len(pool.pool), dtype=np.bool_)
-    members[generator(seed, "shadow members").permutation(len(members))[: pool.drawn]] = True
+def draw_members(pool: ShadowPool, seed: int, number: int) -> BoolArray:
+    """Return which samples of the pool shadow model ``number`` trains on; shape (pool,).
+
+    Models 2i and 2i + 1 share as few members as can be, so that few samples are left without a
+    model that trained on them, or without one that did not.
+    """
+    order = generator(seed, "shadow members", number // 2).permutation(len(pool.pool))
+    members = np.zeros(len(order), dtype=np.bool_)
+    members[order[: pool.drawn] if number % 2 == 0 else order[-pool.drawn :]] = True
     return members
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from privet import query
+from privet.attacks.attribute import Records, guesses
 from privet.data.tables import read_labels, read_scores
 from privet.device import Network
 from privet.device.attribute import search
@@ -20,9 +19,6 @@ from privet.metrics import clopper_pearson
 from privet.models import FullyConnected, load_weights
 from privet.progress import track
 from privet.signals import BoolArray, FloatArray, IntArray
-from privet.sparse import Inputs
-
-Records = Any  # what `Table.inputs` holds: a dense array or a SciPy CSR matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +102,3 @@ def attack_file(records: Path, labels: Path, *, build: Path) -> dict[str, Any]:
     right = int((guesses(attacker, ratings) == truth).sum())
     low, high = clopper_pearson(right, len(truth))
     return {"users": len(truth), "accuracy": right / len(truth), "low": low, "high": high}
-
-
-def guesses(attacker: nn.Module, records: Records) -> IntArray:
-    """Return the attribute that an attack model guesses for each record; shape (users,)."""
-    return query.logits(attacker, as_inputs(records)).argmax(1).numpy()
-
-
-def as_inputs(records: Records) -> Inputs:
-    """Return records as the training loop takes them."""
-    return torch.from_numpy(records) if isinstance(records, np.ndarray) else records.tocsr()

@@ -6,7 +6,7 @@ attribute of protected test users.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,17 +16,12 @@ from scipy import sparse
 from torch import nn
 
 from privet import query
+from privet.attacks.attribute import NETWORK, NeuralNetwork, Records, as_inputs, guesses, hold_out
 from privet.data.table import Table
 from privet.device import Bundle, Settings
 from privet.errors import DataError, OptionError
-from privet.fit import Fitted, Labelled, Setup, adam, fit
-from privet.jobs.attribute_evaluation import (
-    Outcome,
-    Records,
-    as_inputs,
-    attack_protected,
-    guesses,
-)
+from privet.fit import Fitted, Labelled, fit
+from privet.jobs.attribute_evaluation import Outcome, attack_protected
 from privet.jobs.stages import RunFolder
 from privet.jobs.tiers import (
     Thresholds,
@@ -42,9 +37,8 @@ from privet.jobs.tiers import (
     train_stage,
     write_tier,
 )
-from privet.models import FullyConnected
 from privet.pruning.speedup import widths_at
-from privet.seeds import derive, generator
+from privet.seeds import derive
 from privet.signals import FloatArray
 
 
@@ -100,6 +94,20 @@ class AttributeSettings:
             raise OptionError(f"hidden layers need at least one unit; got {self.hidden}")
         check_speedups(self.speedups)
 
+    @property
+    def network(self) -> NeuralNetwork:
+        """The network that D and the attack model are, of D's width, and how it is trained."""
+        return replace(
+            NETWORK,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            patience=self.patience,
+            dev_share=self.dev_share,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Users:
@@ -133,13 +141,8 @@ def build_attribute(
         return train_stage(run, name, untrained, fit_it)
 
     def new(name: str, hidden: int) -> Callable[[], Trained]:
-        architecture = FullyConnected(
-            table.inputs.shape[1],
-            (hidden,),
-            table.classes,
-            settings.dropout,
-            sparse_input=sparse.issparse(table.inputs),
-        )
+        network = replace(settings.network, hidden=hidden)
+        architecture = network.architecture(table.inputs, table.classes)
         return partial(fresh, architecture, derive(seed, "initialize", name))
 
     base = train("base", new("base", settings.hidden))
@@ -174,16 +177,11 @@ def split_users(table: Table, settings: AttributeSettings, seed: int) -> Users:
         raise DataError(f"{table.name}: attribute protection takes values in [0, 1]; scale them")
     for speedup in settings.speedups:
         widths_at(table.inputs.shape[1], (settings.hidden,), table.classes, speedup=speedup)
-    order = generator(seed, "users").permutation(len(table))
-    share = round(settings.dev_share * len(table))
-    if share < 1:
-        raise DataError(
-            f"{table.name} has {len(table)} users: too few to hold out {settings.dev_share:.0%}"
-        )
-    dev, rest = table.take(order[:share]), order[share:]
-    test = table.test
+    held, rest = hold_out(len(table), settings.dev_share, seed, what=table.name)
+    test, share = table.test, len(held)
     if test is None:
         test, rest = table.take(rest[:share]), rest[share:]
+    dev = table.take(held)
     train = table.take(rest)
     counts = np.bincount(train.labels, minlength=table.classes)
     return Users(
@@ -197,13 +195,7 @@ def split_users(table: Table, settings: AttributeSettings, seed: int) -> Users:
 
 
 def _fit(model: nn.Module, *, users: Users, settings: AttributeSettings, seed: int) -> Fitted:
-    setup = Setup(
-        model=model,
-        inputs=users.train[0],
-        labels=users.train[1],
-        optimizer=adam(settings.learning_rate),
-        batch_size=settings.batch_size,
-    )
+    setup = settings.network.setup(model, users.train)
     return fit(setup, seed, most=settings.epochs, dev=users.dev, patience=settings.patience)
 
 

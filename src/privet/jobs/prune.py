@@ -10,7 +10,7 @@ from torch import nn
 
 from privet import query
 from privet.data.registry import load
-from privet.data.splits import pruning_split
+from privet.data.splits import plant_canaries, pruning_split
 from privet.data.table import Table
 from privet.errors import DataError
 from privet.fit import Dense
@@ -39,6 +39,8 @@ class PruneRun:
         The data it trained on, and the data that stopped rounds early.
     original
         The network as it was handed in.
+    dense
+        The network as it was before the first round.
     scores
         Memorization scores of the training set, where the defense needed them.
     """
@@ -49,6 +51,7 @@ class PruneRun:
     train: Dense
     dev: Dense
     original: nn.Module
+    dense: nn.Module
     scores: FloatArray | None
 
     def rebuild(self) -> nn.Module:
@@ -116,11 +119,14 @@ def prune(
         train=train,
         dev=dev,
         original=model,
+        dense=pruned.dense,
         scores=pruned.scores,
     )
 
 
-def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path) -> dict[str, Any]:
+def prune_dataset(
+    dataset: str, settings: PruneSettings, *, seed: int, out: Path, canaries: int = 0
+) -> dict[str, Any]:
     """Prune a network on a dataset into the run folder ``out``; return the run's result.
 
     A run that was interrupted resumes where it stopped; a finished one returns its result.
@@ -129,6 +135,8 @@ def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path
     ----------
     dataset
         A registered name, or the path of a table or image folder (`privet.data.registry`).
+    canaries
+        Mislabeled samples for the audit (`privet.data.splits.plant_canaries`): 0, or at least 2.
 
     Raises
     ------
@@ -137,10 +145,11 @@ def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path
     DataError
         When the dataset is missing or malformed.
     """
-    table = load(dataset)
-    split = pruning_split(table, seed)
+    original = load(dataset)
+    about = {**data_settings(dataset, original), "canaries": canaries, "seed": seed}
+    made = plant_canaries(original, pruning_split(original, seed), count=canaries, seed=seed)
+    table, split = made.table, made.split
     architecture = default_architecture(table)
-    about = {**data_settings(dataset, table), "seed": seed}
     run = open_run(out, "prune", {**about, **asdict(settings)})
     if run.result is not None:
         return run.result
@@ -167,6 +176,7 @@ def prune_dataset(dataset: str, settings: PruneSettings, *, seed: int, out: Path
             "test_accuracy": query.accuracy(pruned.model, *dense(table, split.test)),
             "parameters": parameters(pruned.model),
             "nonzero": int(sum(p.count_nonzero() for p in pruned.model.parameters())),
+            "canaries": canaries,
             "seconds": time.perf_counter() - started,
             "seed": seed,
             "versions": run.record["versions"],

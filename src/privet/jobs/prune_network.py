@@ -5,6 +5,7 @@ repeats exactly what the defender did.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -81,9 +82,22 @@ class PruneSettings:
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """A pruned network, its finished rounds, and the memorization scores where it needed them."""
+    """A pruned network and what it was pruned from.
+
+    Parameters
+    ----------
+    model
+        The pruned network.
+    dense
+        The network as it was before the first round.
+    rounds
+        How each round went.
+    scores
+        Memorization scores of the training set, where the defense needed them.
+    """
 
     model: nn.Module
+    dense: nn.Module
     rounds: tuple[Round, ...]
     scores: FloatArray | None
 
@@ -115,6 +129,7 @@ def prune_network(
     stages = stages or Forgetful()
     defense = defenses.choose(settings.defense, settings.defense_options)
     setup = _dense(build, train, dev=dev, settings=settings, seed=seed, stages=stages)
+    unpruned = deepcopy(setup.model)
     pruner = PRUNERS[settings.pruner]
     sizes = pruner.sizes(setup.model)
     if defense.needs_scores:
@@ -137,7 +152,7 @@ def prune_network(
     for each in track(upcoming, "pruning rounds", total=settings.rounds - len(done)):
         stages.keep(f"round-{each.round}", asdict(each), setup.model.state_dict())
         done.append(each)
-    return Pruned(setup.model, tuple(done), setup.scores)
+    return Pruned(setup.model, unpruned, tuple(done), setup.scores)
 
 
 def _dense(

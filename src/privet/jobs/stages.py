@@ -8,8 +8,9 @@ at any moment resumes at its last finished stage.
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,6 +148,9 @@ def read_run(path: Path, kind: str) -> RunFolder:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that figures depend on."""
-    named = ("privet", "numpy", "scipy", "torch", "torch-pruning")
-    return {"python": platform.python_version(), **{name: version(name) for name in named}}
+    """Return the versions that figures depend on; what is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in ("privet", "numpy", "scipy", "scikit-learn", "torch", "torch-pruning"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

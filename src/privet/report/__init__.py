@@ -5,12 +5,15 @@ read from the document, so a page can be made again anywhere from the JSON alone
 
 - `privet.report.wording` puts single numbers into words,
 - `privet.report.tables` arranges them, for the terminal and the page alike;
-  `privet.report.comparison`, `privet.report.definitions` and `privet.report.cards` do so for
-  defenses side by side, Definitions 1-3 and a bundle's card,
-- `privet.report.terminal` shows the tables with Rich,
-- `privet.report.plots` draws them as inline SVG (matplotlib, imported on first use),
-- `privet.report.sections` decides what a page says, and `privet.report.page` sets it in HTML
-  (Jinja2, imported on first use).
+  `privet.report.exposure`, `privet.report.comparison`, `privet.report.definitions` and
+  `privet.report.cards` do so for those whom averages hide, defenses side by side, Definitions 1-3
+  and a bundle's card; `privet.report.attacker` says what an audit's attacker knew,
+- `privet.report.terminal` shows the tables with Rich, `privet.report.markdown` writes them for
+  documents,
+- `privet.report.plots` and `privet.report.grouped` draw them as inline SVG (matplotlib, imported
+  on first use),
+- `privet.report.sections` decides what a page says, in `privet.report.blocks`, and
+  `privet.report.page` sets it in HTML (Jinja2, imported on first use).
 """
 
 from collections.abc import Mapping

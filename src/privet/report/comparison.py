@@ -23,8 +23,7 @@ def comparison(pruning: Sequence[Document]) -> Table:
         ),
         [_compared(entry["prune"], entry.get("audit")) for entry in pruning],
         note="Mean over the attacks with a decision rule; guessing is 50.0%. Strongest: the "
-        "highest over all attacks, named in parentheses. Brackets: 95% confidence interval, "
-        "in percent.",
+        "highest over all attacks, named in parentheses. Brackets: 95% interval, in percent.",
     )
 
 
@@ -41,8 +40,8 @@ def exposed(pruning: Sequence[Document]) -> str:
     worse = []
     for entry in audited:
         after = _found_at_low(entry)
-        if after is not None and after["low"] > before["high"]:
-            worse.append((entry, after["tpr"]))
+        if after is not None and after[1] > before[2]:
+            worse.append((entry, after[0]))
     if not worse:
         return ""
     names = " and ".join(
@@ -50,7 +49,7 @@ def exposed(pruning: Sequence[Document]) -> str:
     )
     sentence = (
         f"Under {names} an attack finds more members at 1% FPR than under no defense "
-        f"({wording.percent(before['tpr'])})"
+        f"({wording.percent(before[0])})"
     )
     means = [overall.mean_balanced_accuracy(one["audit"]["findings"]) for one, _ in worse]
     least = overall.mean_balanced_accuracy(plain["audit"]["findings"])
@@ -58,14 +57,14 @@ def exposed(pruning: Sequence[Document]) -> str:
     return f"{sentence}: averages alone would hide it." if hidden else f"{sentence}."
 
 
-def _found_at_low(entry: Document) -> Document | None:
-    """Return the strongest TPR at 1 % FPR of an audited defense, if it has an interval."""
+def _found_at_low(entry: Document) -> tuple[float, float, float] | None:
+    """Return the strongest TPR at 1 % FPR of an audited defense and its interval, if any."""
     finding = overall.strongest_at(entry["audit"]["findings"], "0.01")
     if finding is None:
         return None
-    rate: Document = finding["tpr_at_fpr"]["0.01"]
-    ends = (wording.finite(rate.get("low")), wording.finite(rate.get("high")))
-    return None if None in ends else rate
+    rate = finding["tpr_at_fpr"]["0.01"]
+    ends = wording.interval(rate)
+    return None if ends is None else (float(rate["tpr"]), *ends)
 
 
 def _compared(run: Document, audit: Document | None) -> tuple[str, ...]:

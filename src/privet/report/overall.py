@@ -34,6 +34,12 @@ def strongest_at(findings: Findings, fpr: str) -> Mapping[str, Any] | None:
     return max(known, key=lambda finding: float(finding["tpr_at_fpr"][fpr]["tpr"]), default=None)
 
 
+def groups(finding: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
+    """Return a finding's entries on groups of one kind, none in a document from before them."""
+    found: Sequence[Mapping[str, Any]] = (finding.get("breakdowns") or {}).get(kind) or ()
+    return found
+
+
 def levels(findings: Findings) -> list[str]:
     """Return the keys of all FPRs in the findings, from the highest FPR to the lowest."""
     keys = {key for finding in findings for key in finding["tpr_at_fpr"]}

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from privet.errors import DataError, OptionError, PrivetError
 from privet.report import sections, tables, wording
+from privet.report.blocks import Section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 Document = Mapping[str, Any]
 
-_SECTIONS: dict[str, Callable[[Document], list[sections.Section]]] = {
+_SECTIONS: dict[str, Callable[[Document], list[Section]]] = {
     "run": sections.run,
     "protect": sections.protect,
     "demo": sections.demo,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (9, 2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_FAINT: dict[str, Any] = {"color": INK, "alpha": 0.55}
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (9, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+FAINT: dict[str, Any] = {"color": INK, "alpha": 0.55}
 
 
 def rounds(run: Document, *, identity: str) -> str:
@@ -100,7 +100,7 @@ def _rounds(figure: "Figure", *, run: Document) -> None:
     positions = np.arange(len(entries))
     for place, (key, name) in enumerate((("train_accuracy", "train"), ("dev_accuracy", "dev"))):
         values = [_number(entry[key]) for entry in entries]
-        axes.plot(positions, values, color=SERIES[place], marker=_MARKERS[place], label=name)
+        axes.plot(positions, values, color=SERIES[place], marker=MARKERS[place], label=name)
     test = _number(run["test_accuracy"])
     last = max(len(entries) - 1, 0)
     axes.plot([last], [test], "D", color=INK, fillstyle="none", label="test, at the end")
@@ -113,7 +113,7 @@ def _rounds(figure: "Figure", *, run: Document) -> None:
     )
     axes.set_xlabel("round, and the sparsity reached in it")
     axes.set_ylabel("accuracy")
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
     axes.set_ylim(0, 1.03)
     figure.legend(loc="outside right upper")
 
@@ -125,12 +125,12 @@ def _roc(figure: "Figure", *, findings: Sequence[Document]) -> None:
     curves = [(short(one["attack"]), *_clipped(one["roc"], floor)) for one in findings]
     ranked = sorted(curves, key=lambda curve: -_rise(curve[1], curve[2], floor))
     for place, (name, fpr, tpr) in enumerate(ranked[: len(SERIES)]):
-        axes.plot(fpr, tpr, color=SERIES[place], linestyle=_DASHES[place], label=name, zorder=3)
+        axes.plot(fpr, tpr, color=SERIES[place], linestyle=DASHES[place], label=name, zorder=3)
     others = ranked[len(SERIES) :]
     for place, (_, fpr, tpr) in enumerate(others):
         label = f"{len(others)} more" if place == 0 else None
         axes.plot(fpr, tpr, color=INK, alpha=0.35, linewidth=0.9, label=label)
-    axes.plot([floor, 1], [floor, 1], label="guessing", linestyle=":", linewidth=1.2, **_FAINT)
+    axes.plot([floor, 1], [floor, 1], label="guessing", linestyle=":", linewidth=1.2, **FAINT)
     axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.08), aspect="equal")
     for side in (axes.xaxis, axes.yaxis):
         side.set_major_formatter(lambda value, _: wording.level(value))
@@ -156,7 +156,7 @@ def _leakage_by_attack(figure: "Figure", *, findings: Sequence[Document]) -> Non
     rows = np.arange(len(findings))
     balanced = [_number(one["balanced_accuracy"]) for one in findings]
     ranked = [_number(one["auc"]) for one in findings]
-    axes.axvline(0.5, linestyle=":", linewidth=1.4, label="guessing", **_FAINT)
+    axes.axvline(0.5, linestyle=":", linewidth=1.4, label="guessing", **FAINT)
     axes.hlines(rows, balanced, ranked, colors=INK, alpha=0.25, linewidth=1)
     axes.plot(balanced, rows, "o", color=SERIES[0], label="balanced accuracy")
     axes.plot(ranked, rows, "D", color=SERIES[1], fillstyle="none", label="AUC")
@@ -171,7 +171,7 @@ def _leakage_by_attack(figure: "Figure", *, findings: Sequence[Document]) -> Non
 
 def _leakage_by_defense(figure: "Figure", *, pruning: Sequence[Document]) -> None:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 3))
-    left.axvline(0.5, linestyle=":", linewidth=1.4, **_FAINT)
+    left.axvline(0.5, linestyle=":", linewidth=1.4, **FAINT)
     highest = 0.55
     for row, entry in enumerate(pruning):
         found = (entry.get("audit") or {}).get("findings", [])
@@ -202,7 +202,7 @@ def _leakage_by_defense(figure: "Figure", *, pruning: Sequence[Document]) -> Non
     right.set_xlim(0, 1.22)
     left.locator_params(axis="x", nbins=6)
     for axes in (left, right):
-        _percent_axis(axes, "x")
+        percent_axis(axes, "x")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     right.set_xticks([0, 0.5, 1])
@@ -217,7 +217,7 @@ def _attack_by_budget(figure: "Figure", *, build: Document) -> None:
     ):
         value = wording.finite(against.get(key))
         if value is not None:
-            axes.axhline(value, linestyle=dash, linewidth=1.4, label=name, **_FAINT)
+            axes.axhline(value, linestyle=dash, linewidth=1.4, label=name, **FAINT)
     unpruned = build.get("base_attack_accuracy_by_budget") or {}
     if unpruned:
         few = overall.fewer_users(build)
@@ -228,8 +228,8 @@ def _attack_by_budget(figure: "Figure", *, build: Document) -> None:
         axes.plot(
             *_by_budget(values),
             color=SERIES[place % len(SERIES)],
-            marker=_MARKERS[(place + place // len(SERIES)) % len(_MARKERS)],
-            linestyle=_DASHES[place // len(SERIES) % len(_DASHES)],
+            marker=MARKERS[(place + place // len(SERIES)) % len(MARKERS)],
+            linestyle=DASHES[place // len(SERIES) % len(DASHES)],
             label=f"tier {wording.speedup(tier['asked_speedup'])}",
         )
     axes.set_ylim(bottom=0)
@@ -237,7 +237,7 @@ def _attack_by_budget(figure: "Figure", *, build: Document) -> None:
     axes.set_xticks([float(key) for key in keys], keys)
     axes.set_xlabel("budget")
     axes.set_ylabel("attack accuracy")
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
     figure.legend(loc="outside right upper")
 
 
@@ -250,7 +250,7 @@ def _accuracy_by_parameters(figure: "Figure", *, build: Document) -> None:
     axes = figure.subplots()
     base = build["base"]
     accuracy = _number(base["accuracy"])
-    axes.axhline(accuracy, linestyle=":", linewidth=1.2, **_FAINT)
+    axes.axhline(accuracy, linestyle=":", linewidth=1.2, **FAINT)
     points = [("unpruned", base, "s", INK)]
     points += [
         (wording.speedup(tier["asked_speedup"]), tier, "o", SERIES[0]) for tier in build["tiers"]
@@ -278,10 +278,11 @@ def _accuracy_by_parameters(figure: "Figure", *, build: Document) -> None:
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set_xlabel("parameters")
     axes.set_ylabel("accuracy")
-    _percent_axis(axes, "y")
+    percent_axis(axes, "y")
 
 
-def _percent_axis(axes: "Axes", side: str) -> None:
+def percent_axis(axes: "Axes", side: str) -> None:
+    """Label the ticks of the ``"x"`` or ``"y"`` axis in percent."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_major_formatter(lambda value, _: wording.level(round(value, 6)))
 

@@ -4,74 +4,22 @@ Every figure comes with a sentence on how to read it and has its numbers in a ta
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from privet.report import comparison, definitions, overall, plots, tables, wording
-from privet.report.tables import Table
+from privet.report import (
+    attacker,
+    comparison,
+    definitions,
+    exposure,
+    grouped,
+    overall,
+    plots,
+    tables,
+    wording,
+)
+from privet.report.blocks import Block, Commands, Facts, Fold, Numbers, Plot, Prose, Section
 
 Document = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Prose:
-    """A paragraph."""
-
-    kind: ClassVar[str] = "prose"
-    text: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A few headline figures: name and value."""
-
-    kind: ClassVar[str] = "facts"
-    items: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An inline SVG and how to read it."""
-
-    kind: ClassVar[str] = "plot"
-    svg: str
-    reading: str
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A table."""
-
-    kind: ClassVar[str] = "table"
-    table: Table
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Blocks behind a line that opens them."""
-
-    kind: ClassVar[str] = "fold"
-    summary: str
-    blocks: tuple["Block", ...]
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Commands to type, one a line."""
-
-    kind: ClassVar[str] = "commands"
-    lines: tuple[str, ...]
-
-
-Block = Prose | Facts | Plot | Numbers | Fold | Commands
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    heading: str
-    blocks: tuple[Block, ...]
 
 
 GUESSING = (
@@ -112,6 +60,7 @@ def run(document: Document) -> list[Section]:
     return [
         opening,
         Section("What leaks", leaks),
+        *(_exposed(audit) if audit is not None else []),
         Section("Round by round", tuple(_pruned(pruned, identity="run"))),
         _settings([("Pruning", pruned), ("Audit", audit)]),
     ]
@@ -176,13 +125,9 @@ def _verdict(audit: Document | None) -> str:
             f"The highest AUC is {wording.decimal(ranked['auc'])} ({ranked['attack']}); "
             "guessing is 0.500."
         )
-    if audit.get("adaptive") is True:
-        models = f"{audit['shadows']} shadow models" if "shadows" in audit else "shadow models"
-        parts.append(f"The attacker knew the defense: its {models} were trained with the same one.")
-    elif audit.get("adaptive") is False:
-        parts.append("The attacker did not adapt to the defense, so more may leak than shown.")
+    parts += [exposure.flattering(found), *attacker.knowledge(audit)]
     parts.append("An audit shows the least that leaks: an attack nobody has run may find more.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
 
 
 def _pruned(pruned: Document, *, identity: str) -> Sequence[Block]:
@@ -217,6 +162,38 @@ def _audited(audit: Document, *, identity: str) -> Sequence[Block]:
         )
     sources = Fold("Sources, sample sizes and times", (Numbers(tables.attacks(audit)),))
     return (*blocks, Numbers(tables.audit(audit)), sources)
+
+
+def _exposed(audit: Document) -> Sequence[Section]:
+    """Return the sections on groups of samples, those that the audit has anything on."""
+    blocks: list[Block] = []
+    memorized = grouped.by_memorization(audit)
+    if memorized is not None:
+        blocks += [
+            Plot(
+                grouped.plot(memorized, identity="memorization"),
+                "Samples are divided by how strongly models memorize them when they train on "
+                "them, as the shadow models tell; the target is not asked. In each group, "
+                "members are told from the group's own nonmembers. Where a line climbs to the "
+                "right, the samples that are memorized most are exposed most. Bars are 95% "
+                "intervals.",
+            ),
+            Numbers(grouped.numbers(memorized)),
+        ]
+    tabled = (exposure.most_exposed(audit), exposure.worst_classes(audit))
+    blocks += [Numbers(shown) for shown in tabled if shown is not None]
+    found = [Section("Who is exposed", tuple(blocks))] if blocks else []
+    planted = exposure.canaries(audit)
+    if planted is not None:
+        lead = Prose(
+            "Canaries are samples with a wrong label. Nothing but training on a canary teaches a "
+            "model its label, so they stand for the people whom a model remembers most and an "
+            "average hides. Some were planted in the training data, the others held out; an "
+            "attack should not be able to tell which."
+        )
+        words = (lead, Prose(exposure.canary_verdict(audit)), Numbers(planted))
+        found.append(Section("Planted canaries", words))
+    return found
 
 
 def _protected(build: Document) -> Sequence[Block]:

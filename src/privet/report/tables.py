@@ -81,32 +81,74 @@ def rounds(run: Document) -> Table:
     )
 
 
-def audit(document: Document) -> Table:
-    """Return an audit, one attack a row."""
+def audit(document: Document, *, intervals: int | None = None) -> Table:
+    """Return an audit, one attack a row.
+
+    ``intervals`` is how many of the lowest FPRs have intervals, for want of room; None: all.
+    """
     found = document["findings"]
-    levels = overall.levels(found)
+    rates = rated(found, intervals=intervals)
     rows = [
         (
             finding["attack"],
             wording.percent(finding["balanced_accuracy"]),
             wording.decimal(finding["auc"]),
-            *(
-                wording.rate(
-                    finding["tpr_at_fpr"].get(key), fpr=float(key), nonmembers=finding["nonmembers"]
-                )
-                for key in levels
-            ),
+            *cells,
         )
-        for finding in found
+        for finding, cells in zip(found, rates.cells, strict=True)
     ]
-    columns = [f"TPR at {wording.level(float(key))} FPR" for key in levels]
+    ranks = ""
+    if any(finding["balanced_accuracy"] is None for finding in found):
+        ranks = " n/a under balanced accuracy: the attack only ranks."
     return table(
         " ".join(("Audit of", described(document))) if described(document) else "Audit",
-        ("attack", "balanced accuracy", "AUC", *columns),
+        ("attack", "balanced accuracy", "AUC", *rates.columns),
         rows,
-        note="Guessing: balanced accuracy 50.0%, AUC 0.500, TPR equal to FPR. Brackets: 95% "
-        "confidence interval, in percent. n/a under balanced accuracy: the attack only ranks.",
+        note=f"Guessing: balanced accuracy 50.0%, AUC 0.500, TPR equal to FPR. {rates.note}{ranks}",
     )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """TPR at FPR of several findings: a column an FPR, a row of cells a finding."""
+
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    note: str
+
+
+def rated(findings: overall.Findings, *, intervals: int | None = None) -> Rates:
+    """Return the TPRs at each FPR that some finding resolves; the note names the other FPRs.
+
+    ``intervals`` is as for `audit`.
+    """
+    levels = overall.levels(findings)
+    shown = [
+        key
+        for key in levels
+        if any(wording.resolved(finding["tpr_at_fpr"].get(key)) for finding in findings)
+    ]
+    bare = set() if intervals is None else set(shown[: max(0, len(shown) - intervals)])
+    cells = [tuple(_rate(finding, key, bare=key in bare) for key in shown) for finding in findings]
+    entries = [finding["tpr_at_fpr"].get(key) or {} for finding in findings for key in shown]
+    counted = any("band_low" in entry for entry in entries)
+    note = f"Brackets: 95% interval, in percent{', the threshold counted in' * counted}."
+    if bare:
+        note = f"{note if bare < set(shown) else ''} A wider terminal shows more intervals.".strip()
+    refused = [
+        wording.unresolved(float(key), nonmembers=max(one["nonmembers"] for one in findings))
+        for key in levels
+        if key not in shown
+    ]
+    columns = tuple(f"TPR at {wording.level(float(key))} FPR" for key in shown)
+    return Rates(columns, tuple(cells), " ".join((note, *refused)))
+
+
+def _rate(finding: Document, key: str, *, bare: bool) -> str:
+    entry = finding["tpr_at_fpr"].get(key)
+    if bare and wording.resolved(entry):
+        return wording.percent(entry["tpr"])
+    return wording.rate(entry, fpr=float(key), nonmembers=finding["nonmembers"])
 
 
 def attacks(document: Document) -> Table:

@@ -1,22 +1,53 @@
 """The tables of a report in the terminal, as Rich renderables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privet.report import cards, comparison, definitions, tables, wording
+from privet.report import attacker, cards, comparison, definitions, exposure, tables, wording
 from privet.report.tables import Table
 
 LONGEST_FIGURE = 20
+NARROWEST = 8
+WIDEST = 1000
 
 
-def audit_table(audit: Mapping[str, Any]) -> RichTable:
-    """Return an audit's findings, one attack a row, with intervals in brackets."""
-    return rich(tables.audit(audit))
+@dataclass(frozen=True)
+class Fitting:
+    """The first of several tables that fits the terminal, the last if none does."""
+
+    choices: tuple[RichTable, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table for the width at hand."""
+        room = options.update(max_width=WIDEST)
+        for choice in self.choices[:-1]:
+            if console.measure(choice, options=room).maximum <= options.max_width:
+                yield choice
+                return
+        yield self.choices[-1]
+
+
+def audit_table(audit: Mapping[str, Any]) -> Fitting:
+    """Return an audit's findings, one attack a row, with intervals in brackets.
+
+    Where the terminal is too narrow, intervals are left out, those of the highest FPRs first.
+    The note says what the attacker knew, what could not be run, and what averages hide.
+    """
+    found = audit["findings"]
+    words = [exposure.flattering(found), exposure.canary_verdict(audit), *attacker.knowledge(audit)]
+    choices = []
+    for intervals in (None, 2, 1, 0):
+        shown = tables.audit(audit, intervals=intervals)
+        note = " ".join(part for part in (*words, shown.note) if part)
+        choices.append(rich(replace(shown, note=wording.printable(note))))
+    return Fitting(tuple(choices))
 
 
 def prune_table(run: Mapping[str, Any]) -> RichTable:
@@ -61,8 +92,12 @@ def rich(table: Table) -> RichTable:
         box=SIMPLE_HEAD,
     )
     for position, column in enumerate(table.columns):
+        widest = max((len(row[position]) for row in table.rows), default=len(column))
+        # Broken here, or long headings would take the room that figures need.
+        room = max(widest, NARROWEST)
+        heading = wrap(column, room, break_long_words=False, break_on_hyphens=False)
         shown.add_column(
-            Text(column),
+            Text("\n".join(heading)),
             justify="left" if position < table.labels else "right",
             overflow="fold",
         )

@@ -120,8 +120,26 @@ def resolved(entry: Mapping[str, Any] | None) -> bool:
     return entry is not None and entry.get("tpr") is not None and entry.get("resolved", True)
 
 
+def interval(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return a TPR's 95 % interval, the one that counts the threshold's uncertainty in.
+
+    Documents from before there was one have Clopper-Pearson's alone; None where there is none.
+    """
+    return _ends(entry, "band_low", "band_high") or _ends(entry, "low", "high")
+
+
+def auc_interval(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return an AUC's 95 % interval; None where there is none."""
+    return _ends(entry, "auc_low", "auc_high")
+
+
+def _ends(entry: Mapping[str, Any], *names: str) -> tuple[float, float] | None:
+    low, high = (finite(entry.get(name)) for name in names)
+    return None if low is None or high is None else (low, high)
+
+
 def rate(entry: Mapping[str, Any] | None, *, fpr: float, nonmembers: Any) -> str:
-    """Return a TPR with its confidence interval in brackets, in percent: ``4.2% [2.1, 7.4]``.
+    """Return a TPR with its `interval` in brackets, in percent: ``4.2% [2.1, 7.4]``.
 
     An FPR below one in ``nonmembers`` cannot be measured; the cell then says how many nonmembers
     it takes (``1 / fpr``, the least that could ever do) in place of a figure.
@@ -129,12 +147,28 @@ def rate(entry: Mapping[str, Any] | None, *, fpr: float, nonmembers: Any) -> str
     if entry is None:
         return MISSING
     if not resolved(entry):
-        needed = math.ceil(1 / fpr - 1e-9)
-        have = finite(nonmembers)
-        if have is not None and have >= needed:
-            return f"{MISSING} (not resolved)"
-        return f"{MISSING} (needs \N{GREATER-THAN OR EQUAL TO} {needed:,} nonmembers)"
-    low, high = finite(entry.get("low")), finite(entry.get("high"))
-    if low is None or high is None:
+        return f"{MISSING} ({_lacking(fpr, nonmembers)})"
+    ends = interval(entry)
+    if ends is None:
         return percent(entry["tpr"])
-    return f"{percent(entry['tpr'])} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(entry['tpr'])} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+
+
+def unresolved(fpr: float, *, nonmembers: Any) -> str:
+    """Return a sentence on an FPR that no attack resolves, among at most so many nonmembers."""
+    have = f", there are {count(nonmembers)}" if finite(nonmembers) is not None else ""
+    return f"TPR at {level(fpr)} FPR: {_lacking(fpr, nonmembers)}{have}."
+
+
+def _lacking(fpr: float, nonmembers: Any) -> str:
+    needed = math.ceil(1 / fpr - 1e-9)
+    have = finite(nonmembers)
+    if have is not None and have >= needed:
+        return "not resolved"
+    return f"needs \N{GREATER-THAN OR EQUAL TO} {needed:,} nonmembers"
+
+
+def auc(entry: Mapping[str, Any]) -> str:
+    """Return an AUC with its interval in brackets where it has one: ``0.612 [0.59, 0.63]``."""
+    ends = auc_interval(entry)
+    return decimal(entry["auc"]) + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")

@@ -1,0 +1,83 @@
+"""`privet reproduce`: the papers' tables, run again."""
+
+from pathlib import Path
+
+from privet.cli.console import Json, answer, progress
+from privet.errors import OptionError
+
+
+def wemem(
+    *,
+    dataset: str = "location",
+    defenses: str = "all",
+    sparsity: float = 0.6,
+    seeds: int = 3,
+    first_seed: int = 0,
+    attacks: str = "all",
+    shadows: int = 5,
+    jobs: int = 2,
+    out: Path | None = None,
+    table: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Compare WeMem's defenses: test accuracy against what every attack finds, over several seeds.
+
+    Every defense and seed is pruned and audited in a folder of its own below OUT; a reproduction
+    that was interrupted goes on when the same command is repeated.
+
+    Parameters
+    ----------
+    dataset
+        A data set from `privet data list`; the paper's table is location.
+    defenses
+        Names separated by commas, or all.
+    sparsity
+        Fraction removed in the end; the paper has 0.5, 0.6 and 0.7.
+    seeds
+        How many seeds.
+    first_seed
+        The first of them.
+    attacks
+        Names separated by commas, or all; see `privet audit --help`.
+    shadows
+        Number of shadow models for each run.
+    jobs
+        Shadow models trained at the same time.
+    out
+        Folder for the runs and wemem.json; reproduce-wemem-DATASET unless given.
+    table
+        Also write the tables as Markdown to this file.
+    json
+        Print the result as one JSON object.
+    """
+    from privet.defenses import DEFENSES
+    from privet.files import write_bytes
+    from privet.jobs.audit import Settings
+    from privet.report.markdown import markdown
+    from privet.report.reproduction import wemem_tables
+    from privet.report.terminal import rich
+    from privet.reproduce.wemem import reproduce_wemem
+
+    if seeds < 1 or first_seed < 0:
+        raise OptionError(
+            f"seeds must be at least 1 and the first at least 0; got {seeds} and {first_seed}"
+        )
+    settings = Settings(
+        attacks if attacks == "all" else [name for name in attacks.split(",") if name],
+        shadows,
+        jobs=jobs,
+    )
+    folder = out or Path(f"reproduce-wemem-{dataset}")
+    with progress():
+        document = reproduce_wemem(
+            dataset,
+            out=folder,
+            defenses=list(DEFENSES) if defenses == "all" else defenses.split(","),
+            sparsity=sparsity,
+            seeds=range(first_seed, first_seed + seeds),
+            settings=settings,
+        )
+    tables = wemem_tables(document)
+    if table is not None:
+        write_bytes(table, "\n\n".join(map(markdown, tables)).encode() + b"\n")
+    answer(document, *map(rich, tables), f"wrote {folder / 'wemem.json'}", as_json=json)

@@ -1,0 +1,198 @@
+"""Audit what `privet prune` made: a run's folder, or a model pruned in memory."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from privet.data.splits import Planted, plant_canaries, pruning_split, shadow_pool, train_fraction
+from privet.errors import DataError
+from privet.files import write_json
+from privet.fit import Dense
+from privet.groups import by_class, canaries
+from privet.jobs.audit import Settings, report
+from privet.jobs.inputs import as_dense, dense, joined, load_again
+from privet.jobs.prune import PruneRun
+from privet.jobs.prune_network import PruneSettings, prune_network
+from privet.jobs.shadows import Attacker, gather
+from privet.jobs.stages import RunFolder, read_run
+from privet.models import FullyConnected, load_weights
+from privet.signals import BoolArray
+
+
+@dataclass(frozen=True)
+class PruneAgain:
+    """How an adaptive attacker makes shadow models: the target's own way, from fresh weights."""
+
+    build: Callable[[], nn.Module]
+    settings: PruneSettings
+
+    def __call__(self, members: Dense, dev: Dense, seed: int) -> Sequence[nn.Module]:
+        """Return the pruned network, and the network before it was pruned."""
+        pruned = prune_network(self.build, members, dev, settings=self.settings, seed=seed)
+        return pruned.model, pruned.dense
+
+    def without_defense(self) -> "PruneAgain":
+        """Return the same for an attacker who does not know the defense."""
+        return replace(self, settings=replace(self.settings, defense="none", defense_options={}))
+
+
+def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Audit the pruned model of a run's folder; writes ``audit.json`` there and returns it.
+
+    The audit of an attacker who does not know the defense goes to ``audit-non-adaptive.json``.
+    Shadow models' answers stay in ``folder/shadows``, so none is trained twice.
+    """
+    started = time.perf_counter()
+    run = read_run(folder, "prune")
+    made, again = _remake(run)
+    releases = _releases(run, again.build)
+    members = dense(made.table, made.split.train)
+    outside = np.concatenate([made.held_out, made.split.test])
+    nonmembers = dense(made.table, outside)
+    mislabeled = np.concatenate(
+        [
+            np.arange(len(made.split.train)) < made.planted,
+            np.arange(len(outside)) < len(made.held_out),
+        ]
+    )
+    truth = np.arange(len(mislabeled)) < len(members[1])
+    evidence = gather(
+        releases,
+        _attacker(
+            joined(members, nonmembers),
+            dense(made.table, made.split.attacker),
+            fraction=train_fraction(made.table),
+            make=again if settings.adaptive else again.without_defense(),
+            settings=settings,
+        ),
+        folder=folder / "shadows" / settings.name,
+        shadows=settings.shadows,
+        jobs=settings.jobs,
+    )
+    result = run.result or {}
+    kept = ("dataset", "defense", "pruner", "sparsity", "train_accuracy", "test_accuracy")
+    audit = report(
+        evidence,
+        truth,
+        settings=settings,
+        about={
+            **{key: result[key] for key in kept},
+            "canaries": _sides(mislabeled, truth) if mislabeled.any() else None,
+        },
+        groupings=[
+            by_class(evidence.target.labels, made.table.class_names),
+            *([canaries(mislabeled)] if mislabeled.any() else []),
+        ],
+        samples=np.concatenate([made.split.train, outside]),
+        started=started,
+    )
+    write_json(folder / ("audit.json" if settings.adaptive else "audit-non-adaptive.json"), audit)
+    return audit
+
+
+def audit_pruned(
+    run: PruneRun, *, nonmembers: Any, attacker: Any, settings: Settings
+) -> dict[str, Any]:
+    """Audit a model pruned in memory; see `privet.audit`."""
+    outside = run.dev if nonmembers is None else as_dense(nonmembers, run.model)
+    again = PruneAgain(run.rebuild, run.shadow_settings)
+    about = {"defense": run.settings.defense, "sparsity": run.settings.sparsity}
+    return audit_in_memory(
+        (run.model, run.dense),
+        (run.train, outside),
+        attacker=None if attacker is None else as_dense(attacker, run.model),
+        make=again if settings.adaptive else again.without_defense(),
+        settings=settings,
+        about=about,
+    )
+
+
+def audit_in_memory(
+    releases: Sequence[nn.Module],
+    sides: tuple[Dense, Dense],
+    *,
+    attacker: Dense | None,
+    make: Callable[[Dense, Dense, int], Sequence[nn.Module]],
+    settings: Settings,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Audit releases of one model on its members and on nonmembers, ``sides``.
+
+    Without an ``attacker``'s own data, shadow models draw from members and nonmembers mixed.
+    """
+    started, audited = time.perf_counter(), joined(*sides)
+    with TemporaryDirectory(prefix="privet-") as folder:
+        evidence = gather(
+            releases,
+            _attacker(audited, attacker, fraction=0.8, make=make, settings=settings),
+            folder=Path(folder),
+            shadows=settings.shadows,
+            jobs=settings.jobs,
+        )
+        return report(
+            evidence,
+            np.arange(len(audited[1])) < len(sides[0][1]),
+            settings=settings,
+            about=about,
+            started=started,
+        )
+
+
+def _attacker(
+    audited: Dense,
+    own: Dense | None,
+    *,
+    fraction: float,
+    make: Callable[[Dense, Dense, int], Sequence[nn.Module]],
+    settings: Settings,
+) -> Attacker:
+    """Return an attacker who owns some samples, and (``online``) knows the audited ones too."""
+    count, seed = len(audited[1]), settings.seed
+    if own is None:
+        pool = shadow_pool(count, seed, 0.5)
+        return Attacker(audited, count, pool, make, seed)
+    if settings.online:
+        drawn = round(fraction * len(own[1]))
+        pool = shadow_pool(count + len(own[1]), seed, fraction, audited=count, drawn=drawn)
+    else:
+        pool = shadow_pool(len(own[1]), seed, fraction)
+        pool = replace(pool, pool=pool.pool + count, dev=pool.dev + count)
+    return Attacker(joined(audited, own), count, pool, make, seed)
+
+
+def _sides(canaries: BoolArray, members: BoolArray) -> dict[str, int]:
+    """Return how many canaries are planted, and how many held out."""
+    inside = int((canaries & members).sum())
+    return {"members": inside, "nonmembers": int(canaries.sum()) - inside}
+
+
+def _remake(run: RunFolder) -> tuple[Planted, PruneAgain]:
+    """Return a run's data as it was split, and the way its network was made."""
+    if run.result is None or (finished := run.recall("model")) is None:
+        raise DataError(f"the run in {run.path} is not finished; repeat its `privet prune` command")
+    settings = dict(run.record["settings"])
+    about = {key: settings.pop(key, None) for key in ("dataset", "data", "canaries", "seed")}
+    if None in about.values() or set(settings) != {each.name for each in fields(PruneSettings)}:
+        raise DataError(f"the run in {run.path} is of another version of privet; prune again")
+    table, seed = load_again(about), about["seed"]
+    made = plant_canaries(table, pruning_split(table, seed), count=about["canaries"], seed=seed)
+    architecture = FullyConnected(**finished[0]["architecture"])
+    return made, PruneAgain(architecture.build, PruneSettings(**settings))
+
+
+def _releases(run: RunFolder, build: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """Return a run's pruned network, and the network before it was pruned."""
+    networks = []
+    for stage in ("model", "dense"):
+        network, finished = build(), run.recall(stage)
+        if finished is None:
+            raise DataError(f"the run in {run.path} lacks its stage {stage!r}; prune again")
+        load_weights(network, finished[1])
+        networks.append(network)
+    return networks[0], networks[1]

@@ -1,0 +1,95 @@
+"""The tables of a reproduced paper, from its JSON document."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from privet.report import wording
+from privet.report.tables import Document, Table, table
+
+
+def wemem_tables(document: Document) -> list[Table]:
+    """Return WeMem's comparison: defenses, then each attack against each of them."""
+    return [
+        _defenses(document),
+        _by_attack(document, "Balanced accuracy", _balanced, "Guessing is 50.0%."),
+        _by_attack(document, "AUC", _auc, "Guessing is 0.500."),
+        _by_attack(
+            document,
+            "TPR at 1% FPR",
+            _at_one_percent,
+            "Guessing finds 1%. Members of all seeds pooled; brackets: 95% Clopper-Pearson.",
+        ),
+    ]
+
+
+def _defenses(document: Document) -> Table:
+    seeds = len(document["seeds"])
+    known = "knows the defense" if document["adaptive"] else "does not know the defense"
+    owns = "owns the audited samples" if document["online"] else "owns other samples only"
+    return table(
+        f"WeMem on {document['dataset']}, {wording.percent(document['sparsity'])} pruned",
+        (
+            "defense",
+            "test accuracy",
+            "mean advantage",
+            "strongest AUC",
+            "strongest TPR at 1% FPR",
+            "time",
+            "published test accuracy",
+        ),
+        [_defense(row) for row in document["rows"]],
+        note=f"Mean ± standard deviation over {seeds} seeds. Advantage: TPR - FPR of an attack's "
+        f"own decisions, mean over the attacks that decide; guessing is 0. The attacker {known}, "
+        f"{owns}, and has {wording.count(document['shadows'])} shadow models. Published: from "
+        f"public re-runs of the paper's code.",
+    )
+
+
+def _defense(row: Document) -> tuple[str, ...]:
+    attacks: Mapping[str, Any] = row["attacks"]
+    ranked = max(attacks, key=lambda name: float(attacks[name]["auc"]))
+    low = max(attacks, key=lambda name: float(attacks[name]["tpr_at_fpr"]["0.01"]["tpr"]))
+    published = row.get("published") or {}
+    return (
+        str(row["defense"]),
+        _percent(row, "test_accuracy"),
+        _decimal(row, "mean_advantage"),
+        f"{_auc(attacks[ranked])} ({ranked})",
+        f"{_at_one_percent(attacks[low])} ({low})",
+        wording.duration(row["seconds"]),
+        wording.percent(published.get("test_accuracy")),
+    )
+
+
+def _by_attack(document: Document, what: str, say: Callable[[Document], str], note: str) -> Table:
+    rows = document["rows"]
+    return table(
+        f"{what} of each attack",
+        ("attack", *(row["defense"] for row in rows)),
+        [(name, *(say(row["attacks"][name]) for row in rows)) for name in rows[0]["attacks"]],
+        note=note,
+    )
+
+
+def _balanced(attack: Document) -> str:
+    return _percent(attack, "balanced_accuracy")
+
+
+def _auc(attack: Document) -> str:
+    return _decimal(attack, "auc")
+
+
+def _at_one_percent(attack: Document) -> str:
+    return wording.rate(attack["tpr_at_fpr"]["0.01"], fpr=0.01, nonmembers=None)
+
+
+def _percent(part: Document, name: str) -> str:
+    spread = wording.finite(part.get(f"{name}_sd"))
+    mean = wording.percent(part[name])
+    return mean if spread is None or mean == wording.MISSING else f"{mean} ± {100 * spread:.1f}"
+
+
+def _decimal(part: Document, name: str) -> str:
+    spread = wording.finite(part.get(f"{name}_sd"))
+    mean = wording.decimal(part[name])
+    return mean if spread is None else f"{mean} ± {spread:.3f}"

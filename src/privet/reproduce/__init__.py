@@ -1,0 +1,1 @@
+"""The papers' tables, one file each: run again over several seeds, beside what was published."""
