@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench oracles clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -56,5 +56,20 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 bench: $(VENV)/.dev  ## side-by-side timings, a few minutes each
 	@for script in benchmarks/*.py; do echo "==> $$script"; $(BIN)/python $$script || exit 1; done
 
-clean:  ## remove the environment and the demo's output
-	rm -rf $(VENV) demo
+# Other people's implementations, in an environment of their own: they drag much along.
+ORACLES := .venv-oracles
+ORACLES_PIP := $(ORACLES)/bin/python -m pip --disable-pip-version-check install --quiet
+
+$(ORACLES)/.done: pyproject.toml constraints.txt $(wildcard benchmarks/oracles/*.txt)
+	@echo "==> creating the environment in $(ORACLES) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(ORACLES)
+	@$(ORACLES_PIP) --constraint constraints.txt --editable '.[train]' \
+	  --requirement benchmarks/oracles/requirements.txt
+	@$(ORACLES_PIP) --no-deps --requirement benchmarks/oracles/no-dependencies.txt
+	@touch $@
+
+oracles: $(ORACLES)/.done  ## attacks beside PrivacyGuard's and ART's, on the same models
+	@$(ORACLES)/bin/python benchmarks/oracles/cross_check.py
+
+clean:  ## remove the environments and the demo's output
+	rm -rf $(VENV) $(ORACLES) demo
