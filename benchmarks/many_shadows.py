@@ -7,6 +7,7 @@ twice the largest number of shadow models.
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def killed_and_resumed(run: Path, shadows: int) -> dict[str, Any]:
     )
     while len(list(folder.glob("[0-9]*.npz"))) < shadows // 3 and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("[0-9]*.npz")}
     found, seconds, _ = measured(audit(run, shadows))

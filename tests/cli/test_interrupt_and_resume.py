@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -68,6 +70,16 @@ def printed(arguments, capsys):
     return json.loads(capsys.readouterr().out)
 
 
+def of_session(leader):
+    """Return the processes of a session that still run (not the zombies)."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, session = status.read_text().rpartition(")")[2].split()[:4]
+            found += [status.parent.name] if int(session) == leader and state != "Z" else []
+    return found
+
+
 def half_written(folder):
     """Return the temporary files of `privet.files.replacing` below a folder."""
     return list(folder.rglob(".*"))
@@ -108,6 +120,32 @@ def test_audit_killed_after_a_shadow_model_gives_the_unbroken_findings(unbroken,
     assert not first.with_name("0002.npz").exists()
     assert outcome(printed(arguments, capsys)) == outcome(expected)
     assert first.stat().st_mtime_ns == trained, "a finished shadow model was trained again"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
+def test_no_worker_outlives_an_audit_that_was_killed(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "stages").symlink_to(unbroken / "stages")
+    (folder / "run.json").write_bytes((unbroken / "run.json").read_bytes())
+    arguments = ["audit", str(folder), "--shadows", "40", "--jobs", "2", "--attacks", "conf"]
+    process = subprocess.Popen(
+        [*PRIVET, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # workers share the session, which tells them from others
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not list(folder.glob("shadows/*/[0-9]*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(of_session(process.pid)) > 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while of_session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert of_session(process.pid) == []
 
 
 @pytest.mark.slow

@@ -4,8 +4,12 @@ No shadow model is kept. Each leaves a file of answers, so an interrupted audit 
 stopped, and memory does not grow with their number.
 """
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -101,7 +105,7 @@ def gather(
     """
     files = [folder / f"{number:04d}.npz" for number in range(shadows)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
-    work = (delayed(_train_and_ask)(attacker, number) for number in missing)
+    work = (delayed(_train_and_ask)(attacker, number, os.getpid()) for number in missing)
     made = _in_parallel(work, min(jobs, max(1, len(missing))))
     for number, answers in track(made, "shadow models", total=len(missing)):
         with replacing(files[number]) as temporary:
@@ -136,8 +140,10 @@ def _in_parallel(work: Iterable[Any], jobs: int) -> Iterator[tuple[int, Answers]
         yield from workers(work)
 
 
-def _train_and_ask(attacker: Attacker, number: int) -> tuple[int, Answers]:
-    """Make one shadow model and return its number and answers."""
+def _train_and_ask(attacker: Attacker, number: int, auditor: int) -> tuple[int, Answers]:
+    """Make one shadow model for the process ``auditor``; return its number and answers."""
+    if os.getpid() != auditor:
+        _end_with_parent()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several shadow models train at the same time
     try:
@@ -149,6 +155,22 @@ def _train_and_ask(attacker: Attacker, number: int) -> tuple[int, Answers]:
         return number, _ask(releases, attacker)
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _end_with_parent() -> None:
+    """Let this worker process end soon after the one that started it; once is enough.
+
+    Workers of an auditor that was killed would otherwise wait for work for good.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ask(releases: Sequence[nn.Module], attacker: Attacker) -> Answers:
