@@ -1,14 +1,27 @@
 """What holds for every registered attack."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from evidence import make_evidence
-from privet.attacks import ATTACKS
+from privet.attacks import ATTACKS, NEEDS, PACKAGES
+from privet.errors import EvidenceError
+from privet.findings import find, unsupported
 from privet.metrics import judge
+from privet.signals import Evidence, Signals
+
+# These train networks: seconds each.
+SLOW = {"nn", "nn-top3", "nn-class", "samia", "multi-release", "boosting"}
 
 
-@pytest.fixture(params=sorted(ATTACKS))
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in sorted(ATTACKS)
+    ]
+)
 def attack(request):
     return ATTACKS[request.param]
 
@@ -67,3 +80,72 @@ def test_a_class_the_shadows_never_saw_is_judged_all_the_same(attack):
     verdict = attack.attack(evidence, np.random.default_rng(0))
     rare = evidence.target.labels == 4
     assert verdict.decisions is None or verdict.decisions[rare & members].mean() > 0.5
+
+
+def stripped(evidence, needs):
+    """Return the evidence with nothing but what an attack says that it needs."""
+
+    def bare(signals):
+        return Signals(
+            signals.logits,
+            signals.labels,
+            signals.sensitivity if "sensitivity" in needs else None,
+            signals.robustness if "robustness" in needs else None,
+        )
+
+    shadow, reference = "shadow" in needs, bool({"reference", "online"} & set(needs))
+    members = evidence.reference_members & ("online" in needs)
+    return Evidence(
+        bare(evidence.target),
+        bare(evidence.shadow) if shadow else None,
+        evidence.shadow_members if shadow else None,
+        reference=bare(evidence.reference) if reference else None,
+        reference_members=members if reference else None,
+        releases=tuple(stripped(each, needs) for each in evidence.releases)
+        if "releases" in needs
+        else (),
+    )
+
+
+def test_it_needs_no_more_than_it_says(attack):
+    evidence, members = make_evidence(leak=4.0, seed=2, samples=600)
+    least = stripped(evidence, attack.needs)
+    assert attack.needs <= set(NEEDS)
+    assert unsupported({"it": attack}, least) == {}
+    verdict = attack.attack(least, np.random.default_rng(0))
+    assert judge(verdict.scores, members).auc > 0.7
+
+
+def test_without_what_it_needs_it_is_not_run(attack):
+    evidence, members = make_evidence(leak=4.0, seed=2, samples=600)
+    for need in attack.needs - set(PACKAGES) - {"reference"}:
+        poorer = stripped(evidence, attack.needs - {need})
+        assert NEEDS[need] in unsupported({"it": attack}, poorer)["it"]
+        with pytest.raises(EvidenceError, match=r"needs .*, which is not there"):
+            find(poorer, members, attacks={"it": attack})
+
+
+def test_the_order_of_the_samples_does_not_matter(attack):
+    evidence, members = make_evidence(leak=3.0, seed=2, samples=600)
+    order = np.argsort(members, kind="stable")[::-1]  # members first, as an audit has them
+
+    def sorted_signals(signals):
+        return Signals(
+            signals.logits[:, order],
+            signals.labels[order],
+            signals.sensitivity[:, order],
+            signals.robustness[:, order],
+        )
+
+    def reordered(one):
+        return replace(
+            one,
+            target=sorted_signals(one.target),
+            reference=sorted_signals(one.reference),
+            reference_members=one.reference_members[:, order],
+            releases=tuple(map(reordered, one.releases)),
+        )
+
+    before = attack.attack(evidence, np.random.default_rng(0))
+    after = attack.attack(reordered(evidence), np.random.default_rng(0))
+    np.testing.assert_allclose(after.scores, before.scores[order], rtol=1e-5, atol=1e-6)

@@ -53,8 +53,7 @@ def wemem(
     from privet.defenses import DEFENSES
     from privet.files import write_bytes
     from privet.jobs.audit import Settings
-    from privet.report.markdown import markdown
-    from privet.report.reproduction import wemem_tables
+    from privet.report.reproduction import wemem_markdown, wemem_tables
     from privet.report.terminal import rich
     from privet.reproduce.wemem import reproduce_wemem
 
@@ -77,7 +76,8 @@ def wemem(
             seeds=range(first_seed, first_seed + seeds),
             settings=settings,
         )
-    tables = wemem_tables(document)
     if table is not None:
-        write_bytes(table, "\n\n".join(map(markdown, tables)).encode() + b"\n")
-    answer(document, *map(rich, tables), f"wrote {folder / 'wemem.json'}", as_json=json)
+        write_bytes(table, wemem_markdown(document).encode())
+    answer(
+        document, *map(rich, wemem_tables(document)), f"wrote {folder / 'wemem.json'}", as_json=json
+    )

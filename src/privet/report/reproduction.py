@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from privet.report import wording
+from privet.report.markdown import markdown
 from privet.report.tables import Document, Table, table
 
 
@@ -17,9 +18,26 @@ def wemem_tables(document: Document) -> list[Table]:
             document,
             "TPR at 1% FPR",
             _at_one_percent,
-            "Guessing finds 1%. Members of all seeds pooled; brackets: 95% Clopper-Pearson.",
+            "Guessing finds 1%. Mean ± standard deviation over the seeds, which differ in their "
+            "nonmembers and thresholds too.",
         ),
     ]
+
+
+def wemem_markdown(document: Document) -> str:
+    """Return the same tables as a Markdown page."""
+    command = (
+        f"privet reproduce wemem --dataset {document['dataset']} "
+        f"--sparsity {document['sparsity']:g} --seeds {len(document['seeds'])} "
+        f"--shadows {document['shadows']}"
+    )
+    parts = [
+        "# WeMem's defenses, attacked",
+        f"Made by `{command}` with `--table`; seeds {', '.join(map(str, document['seeds']))}.",
+    ]
+    for part in wemem_tables(document):
+        parts += [f"## {part.title}", markdown(part).strip(), part.note]
+    return "\n\n".join(parts) + "\n"
 
 
 def _defenses(document: Document) -> Table:
@@ -80,7 +98,8 @@ def _auc(attack: Document) -> str:
 
 
 def _at_one_percent(attack: Document) -> str:
-    return wording.rate(attack["tpr_at_fpr"]["0.01"], fpr=0.01, nonmembers=None)
+    rate = attack["tpr_at_fpr"]["0.01"]
+    return _percent(rate, "tpr") if wording.resolved(rate) else f"{wording.MISSING} (unresolved)"
 
 
 def _percent(part: Document, name: str) -> str:

@@ -158,15 +158,16 @@ def _attack(found: Sequence[Document]) -> Document:
 def _pooled(found: Sequence[Document], level: str) -> Document:
     """Return the TPR at an FPR over all seeds, members of all seeds counted together.
 
-    Each seed has its own threshold. The interval takes members for independent, though one
-    seed's share a target model: it is the narrowest that can be claimed.
+    The rate is the mean over seeds, each with its own threshold. The interval is that of the
+    members of all seeds together; it takes the thresholds as given (see `privet.metrics.Rate`),
+    and is the narrowest that can be claimed.
     """
     members = [finding["members"] for finding in found]
     rates = [finding["tpr_at_fpr"][level] for finding in found]
     caught = sum(round(r["tpr"] * n) for r, n in zip(rates, members, strict=True))
     low, high = clopper_pearson(caught, sum(members))
     return {
-        "tpr": caught / sum(members),
+        **_spread("tpr", [rate["tpr"] for rate in rates]),
         "low": low,
         "high": high,
         "resolved": all(rate["resolved"] for rate in rates),
