@@ -3,8 +3,9 @@
 The published way: the same networks on plain confidences, SGD (learning rate 1e-3, momentum 0.9,
 weight decay 5e-4), batches of 128, 100 epochs over all rows, plain cross-entropy, and the larger
 of the two outputs decides; SAMIA's network normalizes its inputs by batch. Prunes Location and
-its shadow models first, which is not timed. Needs the data set: `privet data fetch location`.
-About three minutes on one core; `--attacks samia` with all epochs takes half an hour or more.
+its shadow models first, which is not timed. Seconds are processor time of one thread. Needs the
+data set: `privet data fetch location`. About four minutes; `--attacks samia` with all epochs takes
+a quarter of an hour a seed.
 """
 
 import argparse
@@ -107,10 +108,13 @@ def location(defense: str, seed: int, shadows: int, folder: Path) -> tuple[Evide
 
 
 def figures(attack: Callable[[], Verdict], members: BoolArray) -> tuple[float, float, float]:
-    """Return seconds, balanced accuracy and AUC of one attack."""
-    started = time.perf_counter()
+    """Return processor seconds, balanced accuracy and AUC of one attack.
+
+    On one thread these are the seconds of an idle machine, whoever else is busy on this one.
+    """
+    started = time.process_time()
     verdict = attack()
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return seconds, balanced_accuracy(verdict.decisions, members), auc(verdict.scores, members)
 
 

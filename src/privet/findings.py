@@ -78,6 +78,7 @@ def find(
     seed: int = 0,
     groupings: Sequence[Grouping] = (),
     samples: IntArray | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> list[Finding]:
     """Run ``attacks`` on ``evidence`` and judge each against the truth.
 
@@ -97,6 +98,9 @@ def find(
     samples
         Shape (audit samples,), integers: what to call each sample, such as its row in the data
         set; its position in the audit pool by default.
+    skipped
+        Where to note attacks that fail for want of evidence, with the reason, and go on; without
+        it they raise.
 
     Returns
     -------
@@ -121,7 +125,13 @@ def find(
     found = []
     for name, attack in track(chosen.items(), "attacks", total=len(chosen)):
         started = time.perf_counter()
-        verdict = attack.attack(evidence, generator(seed, "attack", name))
+        try:
+            verdict = attack.attack(evidence, generator(seed, "attack", name))
+        except EvidenceError as error:
+            if skipped is None:
+                raise
+            skipped[name] = str(error)
+            continue
         seconds = time.perf_counter() - started
         figures = _judged(verdict, truth)
         found.append({"attack": name, "paper": attack.paper, **figures, "seconds": seconds})

@@ -69,7 +69,7 @@ def by_class(labels: IntArray, names: Sequence[str] | None = None) -> Grouping:
     names
         A name for each class.
     """
-    known = tuple(str(label) for label in range(labels.max(initial=-1) + 1))
+    known = tuple(str(label) for label in range(int(labels.max()) + 1 if labels.size else 0))
     return Grouping(CLASS, known if names is None else tuple(names), labels)
 
 

@@ -53,6 +53,7 @@ def moving(seed: int) -> tuple[Evidence, np.ndarray]:
     return replace(after, releases=(before,)), truth[0]
 
 
+@pytest.mark.slow
 def test_a_leak_between_releases_is_found_though_each_alone_has_none():
     evidence, members = moving(0)
     alone = [

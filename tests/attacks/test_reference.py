@@ -176,9 +176,40 @@ def test_thresholds_are_those_of_shadow_models_playing_the_target(attack):
     if isinstance(attack, RMIA):
         attack = replace(attack, a=0.4)  # the chosen one would differ from game to game
     games = [played(evidence, model) for model in range(5)]
-    scores = [attack.attack(own, RNG).scores for own, _ in games]
-    expected = balanced_threshold(np.concatenate(scores), np.concatenate([m for _, m in games]))
+    scores, members = [], []
+    for model, (own, truth) in enumerate(games):
+        others = np.delete(evidence.shadow_members, model, axis=0)
+        # Means that would have to be borrowed teach nothing.
+        told = ~others.all(axis=0) & (others.any(axis=0) | ("online" not in attack.needs))
+        scores.append(attack.attack(own, RNG).scores[told])
+        members.append(truth[told])
+    expected = balanced_threshold(np.concatenate(scores), np.concatenate(members))
     assert attack.attack(evidence, RNG).threshold == pytest.approx(expected, rel=1e-9)
+
+
+def test_offline_rules_hold_where_shadow_models_train_on_nearly_everything():
+    """Six in seven trained on, leaving one of five out leaves half the samples without OUT."""
+    rng = np.random.default_rng(0)
+    members, inside = rng.random(4000) < 0.5, rng.random((5, 4000)) < 6 / 7
+    difficulty = rng.normal(scale=3, size=(2, 4000))
+
+    def answers(shift, where):
+        phi = where + shift * 2.0 + rng.normal(size=np.shape(shift))
+        return of_logits(phi)
+
+    evidence = Evidence(
+        answers(members[None], difficulty[0]),
+        answers(inside, difficulty[1]),
+        inside,
+        reference=answers(np.zeros((5, 4000)), difficulty[0]),
+        reference_members=np.zeros((5, 4000), dtype=bool),
+    )
+    for offline in (CalibratedLoss("paper"), LiRA("paper", online=False)):
+        verdict = offline.attack(evidence, RNG)
+        best = balanced_accuracy(
+            verdict.scores >= balanced_threshold(verdict.scores, members), members
+        )
+        assert balanced_accuracy(verdict.decisions, members) > best - 0.03
 
 
 def test_three_shadow_models_are_the_fewest_to_learn_from(attack):

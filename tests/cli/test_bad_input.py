@@ -15,6 +15,9 @@ from privet.device import Bundle, Network, write_bundle
 
 APPLY = "protect apply {} --bundle bundle.safetensors --budget 2 --key key --out {}"
 PRUNE = "prune digits --out new "
+QUICK = "--epochs 1 --dense-epochs 1 --rounds 1"
+SIGNALS = "audit --signals target.npz "
+REPRODUCE = "reproduce wemem --dataset fine.csv --out new "
 SMALL = "--hidden 8 --attacker-hidden 8 --speedups 2"
 
 
@@ -128,6 +131,12 @@ PRUNING = {
     "run with another seed": ("prune digits --out run --seed 9", "seed"),
     "run of another kind": ("prune digits --out build", "protect"),
     "damaged run.json": ("prune digits --out damaged", "run.json"),
+    "one canary": (PRUNE + "--canaries 1", "canaries"),
+    "canaries below 0": (PRUNE + "--canaries -2", "-2"),
+    "more canaries than half": (PRUNE + "--canaries 360", "718"),
+    "canaries a word": (PRUNE + "--canaries many", "many"),
+    "run with other canaries": (f"prune digits --out run {QUICK} --canaries 4", "canaries"),
+    "no canaries in a run with some": (f"prune digits --out canaried {QUICK}", "canaries"),
 }
 AUDITING = {
     "unknown attack": ("audit run --attacks conf,guess", "guess"),
@@ -140,6 +149,14 @@ AUDITING = {
     "missing run": ("audit missing", "missing"),
     "run of another kind": ("audit build", "protect"),
     "truncated weights": ("audit truncated --shadows 1 --jobs 1", "model.safetensors"),
+    "nothing to audit": ("audit", "--signals"),
+    "a run and signals": ("audit run --signals target.npz", "--signals"),
+    "a run and references": ("audit run --reference refs.npz", "--signals"),
+    "a run and an output": ("audit run --out found.json", "--out"),
+    "references alone": ("audit --reference refs.npz", "--signals"),
+    "a shadow model of another size": ("audit stale --shadows 1 --jobs 1", "0000.npz"),
+    "a truncated shadow model": ("audit cut --shadows 1 --jobs 1", "0000.npz"),
+    "run of another version": ("audit older --shadows 1 --jobs 1", "another version"),
     "attack with no build": ("protect attack good.txt --labels empty.txt --build run", "prune"),
     "attack with no attack model": (
         "protect attack good.txt --labels empty.txt --build build",
@@ -148,6 +165,45 @@ AUDITING = {
     "report on no run": ("report folder", "folder"),
     "report on an unfinished run": ("report unfinished", "no finished run"),
     "report on a damaged run": ("report damaged", "run.json"),
+}
+RECORDED = {
+    "offline": (SIGNALS + "--offline", "--offline"),
+    "not adaptive": (SIGNALS + "--non-adaptive", "--non-adaptive"),
+    "missing file": ("audit --signals no.npz", "no.npz"),
+    "missing references": (SIGNALS + "--reference no.npz", "no.npz"),
+    "truncated": ("audit --signals truncated.npz", "truncated.npz"),
+    "no NPZ": ("audit --signals good.txt", "good.txt"),
+    "a folder": ("audit --signals folder", "folder"),
+    "an array lacks": ("audit --signals images.npz", "images.npz"),
+    "members no truth": ("audit --signals maybe.npz", "members"),
+    "members all alike": ("audit --signals all-in.npz --attacks gap", "nonmember"),
+    "members of other samples": ("audit --signals fewer.npz --attacks gap", "membership"),
+    "labels beyond the classes": ("audit --signals beyond.npz", "labels"),
+    "NaN": ("audit --signals not-finite.npz", "NaN"),
+    "robustness above 1": ("audit --signals sure.npz", "robustness"),
+    "sensitivity of another shape": ("audit --signals shapeless.npz", "sensitivity"),
+    "references to other samples": (SIGNALS + "--reference other-refs.npz", "labels"),
+    "one model's references": (SIGNALS + "--reference target.npz", "logits"),
+    "attack without references": (SIGNALS + "--attacks conf", "'conf'"),
+    "attack without sensitivity": (SIGNALS + "--reference refs.npz --attacks samia", "'samia'"),
+    "unknown attack": (SIGNALS + "--attacks guess", "guess"),
+    "output is a folder": (SIGNALS + "--attacks gap --out folder", "folder"),
+    "output below a file": (SIGNALS + "--attacks gap --out earlier.csv/new.json", "earlier.csv"),
+}
+REPRODUCING = {
+    "unknown defense": (REPRODUCE + "--defenses none,hope", "'hope'"),
+    "no defense": (REPRODUCE + "--defenses ,", "defense"),
+    "unknown attack": (REPRODUCE + "--attacks guess", "guess"),
+    "no attack": (REPRODUCE + "--attacks ,", "attack"),
+    "unknown dataset": ("reproduce wemem --dataset digit --out new", "did you mean digits"),
+    "missing dataset": ("reproduce wemem --out new", "privet data fetch location"),
+    "images": ("reproduce wemem --dataset images.npz --out new", "images"),
+    "no seeds": (REPRODUCE + "--seeds 0", "seeds"),
+    "negative seed": (REPRODUCE + "--first-seed -1", "-1"),
+    "no shadow models": (REPRODUCE + "--shadows 0", "shadows"),
+    "sparsity 1": (REPRODUCE + "--sparsity 1", "sparsity"),
+    "output is a file": (REPRODUCE + "--out earlier.csv", "earlier.csv"),
+    "unknown paper": ("reproduce winmem", "winmem"),
 }
 BUILDING = {
     "missing file": ("protect build missing.csv --out new", "missing.csv"),
@@ -219,9 +275,52 @@ def make_runs(folder):
     shutil.copytree(folder / "run", folder / "truncated")
     weights = folder / "truncated" / "stages" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
+    shutil.copytree(folder / "run", folder / "older")
+    settings = {k: v for k, v in record["settings"].items() if k != "canaries"}
+    (folder / "older" / "run.json").write_text(json.dumps({**record, "settings": settings}))
+    assert run([*arguments, "--canaries", "4", "--out", str(folder / "canaried"), "--json"]) == 0
     for name, text in (("build", json.dumps({**record, "kind": "protect"})), ("damaged", "{")):
         (folder / name).mkdir()
         (folder / name / "run.json").write_text(text)
+
+
+def make_shadows(folder):
+    arguments = ["audit", str(folder / "run"), "--shadows", "1", "--jobs", "1", "--attacks", "gap"]
+    shutil.copytree(folder / "run", folder / "spare")
+    assert run([*arguments, "--json"]) == 0
+    file = "shadows/online-seed-0/0000.npz"
+    for name in ("stale", "cut"):
+        shutil.copytree(folder / "run", folder / name)
+        (folder / name / "audit.json").unlink()
+    shutil.rmtree(folder / "run")
+    (folder / "spare").rename(folder / "run")
+    with np.load(folder / "stale" / file) as held:
+        np.savez(folder / "stale" / file, **{name: held[name][:-1] for name in held})
+    (folder / "cut" / file).write_bytes((folder / "cut" / file).read_bytes()[:500])
+
+
+def make_signals(folder):
+    rng = np.random.default_rng(1)
+    whole = {
+        "logits": rng.normal(size=(40, 3)),
+        "labels": np.arange(40) % 3,
+        "members": np.arange(40) % 2 == 0,
+    }
+    changes = {
+        "target": {},
+        "maybe": {"members": np.arange(40)},
+        "all-in": {"members": np.ones(40, dtype=bool)},
+        "fewer": {"members": whole["members"][1:]},
+        "beyond": {"labels": whole["labels"] + 1},
+        "not-finite": {"logits": np.full((40, 3), np.nan)},
+        "sure": {"robustness": np.full(40, 1.5)},
+        "shapeless": {"sensitivity": np.ones(40)},
+    }
+    for name, change in changes.items():
+        np.savez(folder / f"{name}.npz", **{**whole, **change})
+    logits, members = rng.normal(size=(4, 40, 3)), rng.random((4, 40)) < 0.5
+    np.savez(folder / "refs.npz", logits=logits, members=members)
+    np.savez(folder / "other-refs.npz", logits=logits[:, 1:], members=members[:, 1:])
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +342,8 @@ def template(tmp_path_factory):
         (folder / name).chmod(mode)
     make_bundles(folder)
     make_runs(folder)
+    make_shadows(folder)
+    make_signals(folder)
     return folder
 
 
@@ -297,6 +398,16 @@ def test_prune_refuses(command, word, place, capsys):
 
 @cases(AUDITING)
 def test_audit_and_report_refuse(command, word, place, capsys):
+    assert_refused(command, word, place=place, capsys=capsys)
+
+
+@cases(RECORDED)
+def test_audit_of_recorded_signals_refuses(command, word, place, capsys):
+    assert_refused(command, word, place=place, capsys=capsys)
+
+
+@cases(REPRODUCING)
+def test_reproduce_refuses(command, word, place, capsys):
     assert_refused(command, word, place=place, capsys=capsys)
 
 

@@ -58,6 +58,7 @@ def test_files_give_the_findings_of_their_arrays(files, capsys):
     plain = find(same, members, attacks=FAST.split(","))
     assert [f["auc"] for f in report["findings"]] == [f["auc"] for f in plain]
     assert report["online"] is True
+    assert report["adaptive"] is None
     assert report["shadows"] == 4
     assert json.loads(out.read_text()) == report
 

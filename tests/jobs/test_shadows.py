@@ -101,7 +101,9 @@ def test_an_attacker_without_data_learns_on_the_audited_samples(target, attacker
     owner = Attacker(data, AUDITED, shadow_pool(AUDITED, 3, 0.5), make, seed=3)
     evidence = gathered(owner, target, tmp_path)
     assert evidence.population is None
-    np.testing.assert_array_equal(evidence.shadow_members, evidence.reference_members)
+    # All but those that stop the training of shadow models.
+    taught = ~np.isin(np.arange(AUDITED), owner.pool.dev)
+    np.testing.assert_array_equal(evidence.shadow_members, evidence.reference_members[:, taught])
     np.testing.assert_array_equal(evidence.shadow.logits[:, :, 0] == 1, evidence.shadow_members)
 
 
@@ -156,4 +158,19 @@ def test_nothing_half_written_stays_when_a_shadow_model_fails(attacker, target, 
 
     with pytest.raises(KeyboardInterrupt):
         gathered(replace(attacker, make=failing), target, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["0000.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000.npz", "of.json"]
+
+
+@pytest.mark.parametrize("change", ["seed", "labels", "drawn", "no mark"])
+def test_shadow_models_of_another_audit_are_refused(change, attacker, target, tmp_path):
+    gathered(attacker, target, tmp_path)
+    if change == "no mark":
+        (tmp_path / "of.json").unlink()
+    other = {
+        "seed": replace(attacker, seed=4),
+        "labels": replace(attacker, data=(attacker.data[0], attacker.data[1].flip(0))),
+        "drawn": replace(attacker, pool=replace(attacker.pool, drawn=39)),
+        "no mark": attacker,
+    }[change]
+    with pytest.raises(DataError, match="of another audit"):
+        gathered(other, target, tmp_path)

@@ -25,7 +25,7 @@ from privet.attacks.panel import Panel
 from privet.attacks.threshold import balanced_threshold, confidence
 from privet.errors import EvidenceError, OptionError
 from privet.metrics import auc
-from privet.signals import Evidence, FloatArray, Metric, Signals
+from privet.signals import BoolArray, Evidence, FloatArray, Metric, Signals
 
 FEWEST_SHADOWS = 3
 """Leaving one of three out leaves two, the fewest whose spread can be told."""
@@ -195,13 +195,16 @@ class RMIA:
         if known is None:
             return Verdict(scores)
         # Where the population holds no members of the target, it must hold none of the shadow's.
-        known_scores = [
-            share(own, own if population is None else own[~members], gamma=self.gamma)
-            for own, members in zip(self._ratios(known.values, known, a), known.inside, strict=True)
-        ]
-        return Verdict(
-            scores, balanced_threshold(np.concatenate(known_scores), known.inside.ravel())
+        known_scores = np.stack(
+            [
+                share(own, own if population is None else own[~members], gamma=self.gamma)
+                for own, members in zip(
+                    self._ratios(known.values, known, a), known.inside, strict=True
+                )
+            ]
         )
+        seen = _told(known, online=self.online)
+        return Verdict(scores, balanced_threshold(known_scores[seen], known.inside[seen]))
 
     def _ratios(self, log_p: FloatArray, panel: Panel, a: float) -> FloatArray:
         """Return log ratio_x; shape (rows, samples)."""
@@ -224,12 +227,13 @@ class RMIA:
             return self.a
         if known is None:
             return DEFAULT_A
-        both = known.inside.any(axis=1) & ~known.inside.all(axis=1)
+        seen = _told(known, online=self.online)
 
         def mean_auc(a: float) -> float:
-            ratios = self._ratios(known.values, known, a)[both]
-            pairs = zip(ratios, known.inside[both], strict=True)
-            return float(np.mean([auc(own, members) for own, members in pairs]))
+            rows = zip(self._ratios(known.values, known, a), known.inside, seen, strict=True)
+            told = [(own[here], members[here]) for own, members, here in rows]
+            areas = [auc(own, inside) for own, inside in told if inside.any() and not inside.all()]
+            return float(np.mean(areas)) if areas else 0.5
 
         return float(max(np.linspace(0, 1, 11), key=mean_auc))
 
@@ -249,8 +253,21 @@ def _calibrated(evidence: Evidence, metric: Metric, score: Score, *, online: boo
     scores = score(metric(evidence.target), panel)[0]
     if known is None:
         return Verdict(scores)
+    seen = _told(known, online=online)
     known_scores = score(known.values, known)
-    return Verdict(scores, balanced_threshold(known_scores.ravel(), known.inside.ravel()))
+    return Verdict(scores, balanced_threshold(known_scores[seen], known.inside[seen]))
+
+
+def _told(known: Panel, *, online: bool) -> BoolArray:
+    """Return which answers of the shadow models have a side of their own to be compared with.
+
+    Leaving one model out leaves some samples without OUT (online, without IN) models. Their
+    borrowed means lie elsewhere, and more often so for nonmembers, so no rule is learned on them.
+    """
+    counts_in, counts_out = known.counts
+    seen = (counts_out > 0) & ((counts_in > 0) | (not online))
+    among = known.inside[seen]
+    return seen if among.any() and not among.all() else np.ones_like(seen)
 
 
 def _panels(evidence: Evidence, metric: Metric, *, online: bool) -> tuple[Panel, Panel | None]:

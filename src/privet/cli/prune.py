@@ -190,6 +190,8 @@ def report(run: Path, *, out: Path | None = None) -> None:
         }
         html = render_html(document, "run")
     page = out or run / "report.html"
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"--out names the page, which ends in .html; got {page}")
     write_bytes(page, html.encode())
     answer({"report": str(page)}, f"wrote {page}", as_json=False)
 

@@ -66,7 +66,9 @@ def wemem(
         shadows,
         jobs=jobs,
     )
-    folder = out or Path(f"reproduce-wemem-{dataset}")
+    if table is not None and table.is_dir():
+        raise OptionError(f"--table names a Markdown file to write; {table} is a folder")
+    folder = out or Path(f"reproduce-wemem-{Path(dataset).stem}")
     with progress():
         document = reproduce_wemem(
             dataset,

@@ -32,6 +32,7 @@ class Settings:
     ----------
     attacks
         Names from `privet.attacks.ATTACKS`, or ``"all"``: every attack that the evidence supports.
+        An attack that fails for want of evidence is then noted as skipped.
     shadows
         Number of shadow models, at least one. Five tell a leak from none; attacks that judge each
         sample by itself grow stronger up to a hundred and more.
@@ -62,6 +63,12 @@ class Settings:
             )
         # Read once: a generator of names could not be read again, and typos should cost nothing.
         object.__setattr__(self, "chosen", choose_attacks(self.attacks))
+        online = [name for name, attack in self.chosen.items() if "online" in attack.needs]
+        if online and not self.online and self.attacks != "all":
+            raise OptionError(
+                f"the attack {online[0]!r} needs shadow models that trained on audited samples; "
+                f"leave out --offline, or use its offline variant"
+            )
 
     @property
     def name(self) -> str:
@@ -122,6 +129,8 @@ def audit(
         raise OptionError("audit one of: a run, a model, or evidence")
     settings = Settings(attacks, shadows, adaptive, online, seed, jobs)
     if evidence is not None:
+        if members is None or nonmembers is not None or attacker is not None or train is not None:
+            raise OptionError("evidence goes with members, a boolean a sample, and nothing else")
         return report(evidence, np.asarray(members), settings=settings)
     if isinstance(run, (str, Path)):
         from privet.jobs.audit_run import audit_run
@@ -146,6 +155,7 @@ def report(
     *,
     settings: Settings,
     about: Mapping[str, Any] | None = None,
+    adaptive: bool | None = None,
     groupings: Sequence[Grouping] | None = None,
     samples: IntArray | None = None,
     started: float | None = None,
@@ -158,6 +168,8 @@ def report(
         Shape (audited samples,), bool: the truth. No attack sees it.
     about
         What was audited; stands first in the report.
+    adaptive
+        Whether shadow models were made the target's own way; None where nobody can tell.
     groupings
         Ways to divide the audited samples; by class unless given. Quartiles of memorization join
         them where reference models trained on some of the samples.
@@ -180,10 +192,11 @@ def report(
         seed=settings.seed,
         groupings=groupings,
         samples=samples,
+        skipped=skipped if settings.attacks == "all" else None,
     )
     return {
         **(about or {}),
-        "adaptive": settings.adaptive,
+        "adaptive": adaptive,
         "online": online,
         "shadows": 0 if evidence.shadow is None else evidence.shadow.models,
         "findings": findings,

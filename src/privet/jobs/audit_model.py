@@ -19,7 +19,7 @@ from privet.seeds import derive
 from privet.signals import Evidence
 
 Train = Callable[[Any, Any, int], Any]
-"""From inputs, labels (NumPy arrays) and a seed to a model."""
+"""From inputs, labels (NumPy arrays) and a seed below 2**32 to a model."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class TrainAlike:
 
     def __call__(self, members: Dense, dev: Dense, seed: int) -> Sequence[nn.Module]:
         """Return one trained model; the development samples are not used."""
-        return (as_module(self.train(members[0].numpy(), members[1].numpy(), seed)),)
+        # scikit-learn and others take no larger seeds.
+        small = seed % 2**32
+        return (as_module(self.train(members[0].numpy(), members[1].numpy(), small)),)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def audit_model(
         make=TrainAnew(target, PruneSettings()) if train is None else TrainAlike(train),
         settings=settings,
         about=about,
+        adaptive=None if train is None else settings.adaptive,
     )
 
 

@@ -67,6 +67,7 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
         _attacker(
             joined(members, nonmembers),
             dense(made.table, made.split.attacker),
+            members=len(members[1]),
             fraction=train_fraction(made.table),
             make=again if settings.adaptive else again.without_defense(),
             settings=settings,
@@ -85,6 +86,7 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
             **{key: result[key] for key in kept},
             "canaries": _sides(mislabeled, truth) if mislabeled.any() else None,
         },
+        adaptive=settings.adaptive,
         groupings=[
             by_class(evidence.target.labels, made.table.class_names),
             *([canaries(mislabeled)] if mislabeled.any() else []),
@@ -110,6 +112,7 @@ def audit_pruned(
         make=again if settings.adaptive else again.without_defense(),
         settings=settings,
         about=about,
+        adaptive=settings.adaptive,
     )
 
 
@@ -121,6 +124,7 @@ def audit_in_memory(
     make: Callable[[Dense, Dense, int], Sequence[nn.Module]],
     settings: Settings,
     about: dict[str, Any],
+    adaptive: bool | None,
 ) -> dict[str, Any]:
     """Audit releases of one model on its members and on nonmembers, ``sides``.
 
@@ -130,7 +134,14 @@ def audit_in_memory(
     with TemporaryDirectory(prefix="privet-") as folder:
         evidence = gather(
             releases,
-            _attacker(audited, attacker, fraction=0.8, make=make, settings=settings),
+            _attacker(
+                audited,
+                attacker,
+                members=len(sides[0][1]),
+                fraction=0.8,
+                make=make,
+                settings=settings,
+            ),
             folder=Path(folder),
             shadows=settings.shadows,
             jobs=settings.jobs,
@@ -140,6 +151,7 @@ def audit_in_memory(
             np.arange(len(audited[1])) < len(sides[0][1]),
             settings=settings,
             about=about,
+            adaptive=adaptive,
             started=started,
         )
 
@@ -148,18 +160,27 @@ def _attacker(
     audited: Dense,
     own: Dense | None,
     *,
+    members: int,
     fraction: float,
     make: Callable[[Dense, Dense, int], Sequence[nn.Module]],
     settings: Settings,
 ) -> Attacker:
-    """Return an attacker who owns some samples, and (``online``) knows the audited ones too."""
+    """Return an attacker who owns some samples, and (``online``) knows the audited ones too.
+
+    Online, shadow models draw as many ``members`` as the target has, up to half of all samples.
+    """
     count, seed = len(audited[1]), settings.seed
     if own is None:
         pool = shadow_pool(count, seed, 0.5)
         return Attacker(audited, count, pool, make, seed)
     if settings.online:
-        drawn = round(fraction * len(own[1]))
-        pool = shadow_pool(count + len(own[1]), seed, fraction, audited=count, drawn=drawn)
+        pool = shadow_pool(
+            count + len(own[1]),
+            seed,
+            fraction,
+            audited=count,
+            drawn=min(members, (count + len(own[1])) // 2),
+        )
     else:
         pool = shadow_pool(len(own[1]), seed, fraction)
         pool = replace(pool, pool=pool.pool + count, dev=pool.dev + count)

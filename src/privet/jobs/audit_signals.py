@@ -1,14 +1,13 @@
 """Audit signals that were recorded elsewhere, from NPZ files; no torch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privet.errors import DataError
+from privet.errors import DataError, OptionError
 from privet.files import write_json
 from privet.jobs.audit import Settings, report
 from privet.signals import BoolArray, Evidence, Signals
@@ -33,7 +32,8 @@ def audit_signals(
         NPZ with ``logits`` (models, samples, classes) and ``members`` (models, samples): other
         models on the same samples, in the same order, and which they trained on. With ``labels``
         in it, these are samples of the attacker's own instead, and attacks that judge each
-        audited sample by itself are left out. None: only attacks without shadow models run.
+        audited sample by itself are left out. Models that trained on none of the samples serve
+        the offline attacks. None: only attacks without shadow models run.
 
     Both may hold ``sensitivity`` and ``robustness`` in the shapes of `privet.Signals`.
 
@@ -44,6 +44,8 @@ def audit_signals(
     EvidenceError
         When the arrays do not fit together.
     """
+    if out is not None and out.resolve() in {p.resolve() for p in (target, reference) if p}:
+        raise OptionError(f"{out} holds the signals; name another file for the findings")
     asked = read_npz(target, [TARGET], optional=NOISY)
     labels, truth = asked["labels"], _truth(asked["members"], target)
     signals = _signals({name: array[None] for name, array in asked.items()}, labels)
@@ -52,9 +54,13 @@ def audit_signals(
         known = read_npz(reference, [REFERENCE], optional=("labels", *NOISY))
         inside = _truth(known["members"], reference)
         others = _signals(known, known.get("labels", labels))
-        evidence = Evidence(signals, others, inside)
-        if "labels" not in known:
-            evidence = replace(evidence, reference=others, reference_members=inside)
+        if "labels" in known:
+            evidence = Evidence(signals, others, inside)
+        elif inside.any(axis=1).all() and not inside.all(axis=1).any():
+            evidence = Evidence(signals, others, inside, others, inside)
+        else:
+            # Models that all saw every sample, or none of them, teach no rule.
+            evidence = Evidence(signals, reference=others, reference_members=inside)
     audit = report(evidence, truth, settings=settings)
     if out is not None:
         write_json(out, audit)

@@ -4,6 +4,7 @@ No shadow model is kept. Each leaves a file of answers, so an interrupted audit 
 stopped, and memory does not grow with their number.
 """
 
+import hashlib
 import os
 import threading
 import time
@@ -23,13 +24,16 @@ from torch import nn
 from privet import query
 from privet.data.splits import ShadowPool, draw_members
 from privet.errors import DataError
-from privet.files import replacing
+from privet.files import read_json, replacing, write_json
 from privet.fit import Dense
 from privet.jobs.inputs import rows_of
 from privet.progress import track
 from privet.seeds import derive
 from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Signals
 from privet.tabular import read_npz
+
+FORMAT = 1
+"""Raised whenever shadow models of the same attacker would answer otherwise."""
 
 Answers = Mapping[str, FloatArray]
 """What one model says of all samples asked: logits of each release, and its noisy figures."""
@@ -67,6 +71,17 @@ class Attacker:
         own = self.pool.pool[self.pool.pool >= self.audited]
         return np.concatenate([np.arange(self.audited), own])
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the samples, who may draw which, and the noise; in hexadecimal."""
+        noise = (query.SENSITIVITY_DRAWS, query.SENSITIVITY_SCALE, query.ROBUSTNESS_DRAWS)
+        about = (self.audited, self.pool.drawn, self.seed, *noise, query.ROBUSTNESS_SCALES)
+        digest = hashlib.sha256(repr((FORMAT, about)).encode())
+        arrays = (*(part.numpy() for part in self.data), self.pool.pool, self.pool.dev)
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
     def members(self, number: int) -> IntArray:
         """Return the samples that shadow model ``number`` trains on."""
         return self.pool.pool[draw_members(self.pool, self.seed, number)]
@@ -103,6 +118,7 @@ def gather(
         Shadow models trained at the same time, each on one thread, through joblib: wrap the call
         in ``joblib.parallel_config`` to hand them to Ray, Dask or another backend.
     """
+    _claim(folder, attacker)
     files = [folder / f"{number:04d}.npz" for number in range(shadows)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
     work = (delayed(_train_and_ask)(attacker, number, os.getpid()) for number in missing)
@@ -126,6 +142,18 @@ def gather(
         population=first.population,
         releases=tuple(others),
     )
+
+
+def _claim(folder: Path, attacker: Attacker) -> None:
+    """Write down whose shadow models answer here, or refuse a folder that is of other ones."""
+    mark = folder / "of.json"
+    if not mark.exists() and not any(folder.glob("*.npz")):
+        write_json(mark, {"attacker": attacker.fingerprint})
+    elif not mark.exists() or read_json(mark) != {"attacker": attacker.fingerprint}:
+        raise DataError(
+            f"the shadow models in {folder} are of another audit or version; delete that folder "
+            f"and repeat the audit"
+        )
 
 
 def _in_parallel(work: Iterable[Any], jobs: int) -> Iterator[tuple[int, Answers]]:
@@ -207,10 +235,13 @@ def _evidence(
 ) -> Evidence:
     asked = len(attacker.asked)
     audited = slice(0, attacker.audited)
-    own = slice(attacker.audited, asked) if asked > attacker.audited else audited
+    own: slice | IntArray = slice(attacker.audited, asked)
+    if asked == attacker.audited:
+        # What stopped the training of shadow models is neither member nor nonmember of theirs.
+        own = np.flatnonzero(~np.isin(attacker.asked, attacker.pool.dev))
     labels = attacker.data[1].numpy()[attacker.asked]
 
-    def signals(answers: Answers, rows: slice) -> Signals:
+    def signals(answers: Answers, rows: slice | IntArray) -> Signals:
         noisy = (answers["sensitivity"], answers["robustness"]) if release == 0 else ()
         return Signals(
             answers[_logits(release)][:, rows], labels[rows], *(part[:, rows] for part in noisy)

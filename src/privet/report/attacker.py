@@ -29,11 +29,13 @@ def _shadows(audit: Document) -> list[str]:
             f"Not adaptive: {models} were trained without the target's defense, so more may leak "
             "than shown."
         )
+    elif count is not None:
+        sentences.append(f"There were {models}; how they were made is not stated.")
     if audit.get("online") is True:
-        sentences.append("Online: some of them trained on audited samples, too.")
+        sentences.append("Online: some shadow models trained on audited samples, too.")
     elif audit.get("online") is False:
         sentences.append(
-            "Offline: none of them trained on an audited sample; an attacker who owns the "
+            "Offline: no shadow model trained on an audited sample; an attacker who owns the "
             "samples may find more."
         )
     return sentences

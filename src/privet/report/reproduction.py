@@ -1,6 +1,7 @@
 """The tables of a reproduced paper, from its JSON document."""
 
 from collections.abc import Callable, Mapping
+from shlex import quote
 from typing import Any
 
 from privet.report import wording
@@ -26,10 +27,13 @@ def wemem_tables(document: Document) -> list[Table]:
 
 def wemem_markdown(document: Document) -> str:
     """Return the same tables as a Markdown page."""
+    attacks = document.get("attacks", "all")
     command = (
-        f"privet reproduce wemem --dataset {document['dataset']} "
+        f"privet reproduce wemem --dataset {quote(str(document['dataset']))} "
+        f"--defenses {','.join(row['defense'] for row in document['rows'])} "
         f"--sparsity {document['sparsity']:g} --seeds {len(document['seeds'])} "
-        f"--shadows {document['shadows']}"
+        f"--first-seed {document['seeds'][0]} --shadows {document['shadows']} "
+        f"--attacks {attacks if isinstance(attacks, str) else ','.join(attacks)}"
     )
     parts = [
         "# WeMem's defenses, attacked",
@@ -56,9 +60,10 @@ def _defenses(document: Document) -> Table:
             "published test accuracy",
         ),
         [_defense(row) for row in document["rows"]],
-        note=f"Mean ± standard deviation over {seeds} seeds. Advantage: TPR - FPR of an attack's "
-        f"own decisions, mean over the attacks that decide; guessing is 0. The attacker {known}, "
-        f"{owns}, and has {wording.count(document['shadows'])} shadow models. Published: from "
+        note=f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}. "
+        f"Advantage: TPR - FPR of an attack's own decisions, mean over the attacks that decide; "
+        f"guessing is 0. The attacker {known}, {owns}, and has "
+        f"{wording.count(document['shadows'])} shadow models. Published: from "
         f"public re-runs of the paper's code.",
     )
 

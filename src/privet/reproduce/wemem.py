@@ -56,6 +56,8 @@ def reproduce_wemem(
         raise OptionError(f"unknown defense {unknown[0]!r}; choose from {', '.join(DEFENSES)}")
     if not seeds or not defenses:
         raise OptionError("reproducing takes at least one seed and one defense")
+    if len(set(defenses)) < len(defenses) or len(set(seeds)) < len(seeds):
+        raise OptionError(f"name each defense and seed once; got {', '.join(defenses)}")
     pairs = [(defense, seed) for defense in defenses for seed in seeds]
     runs: dict[str, list[tuple[Document, Document]]] = {defense: [] for defense in defenses}
     for defense, seed in track(pairs, "defenses and seeds"):
@@ -68,9 +70,10 @@ def reproduce_wemem(
         "sparsity": sparsity,
         "seeds": list(seeds),
         "shadows": settings.shadows,
+        "attacks": "all" if settings.attacks == "all" else list(settings.chosen),
         "adaptive": settings.adaptive,
         "online": settings.online,
-        "rows": [_row(dataset, defense, runs[defense]) for defense in defenses],
+        "rows": [_row(dataset, defense, sparsity, runs[defense]) for defense in defenses],
         "versions": versions(),
     }
     write_json(out / "wemem.json", document)
@@ -92,7 +95,7 @@ def _audited(folder: Path, settings: Settings) -> Document:
     """Audit a run, unless that very audit is there already."""
     file = folder / ("audit.json" if settings.adaptive else "audit-non-adaptive.json")
     if file.exists():
-        found = read_json(file)
+        found: Document = read_json(file)
         asked = {
             "adaptive": settings.adaptive,
             "online": settings.online,
@@ -100,15 +103,18 @@ def _audited(folder: Path, settings: Settings) -> Document:
             "seed": settings.seed,
             "versions": versions(),
         }
-        if not isinstance(found, dict) or not isinstance(found.get("findings"), list):
-            raise DataError(f"{file} is damaged; delete it and repeat the command")
-        attacks = {finding["attack"] for finding in found["findings"]} | set(found["skipped"])
+        try:
+            attacks = {finding["attack"] for finding in found["findings"]} | set(found["skipped"])
+        except (KeyError, TypeError):
+            raise DataError(f"{file} is damaged; delete it and repeat the command") from None
         if attacks == set(settings.chosen) and asked == {key: found.get(key) for key in asked}:
             return found
     return audit_run(folder, settings)
 
 
-def _row(dataset: str, defense: str, runs: Sequence[tuple[Document, Document]]) -> Document:
+def _row(
+    dataset: str, defense: str, sparsity: float, runs: Sequence[tuple[Document, Document]]
+) -> Document:
     """Return one defense over all seeds: means, standard deviations, pooled intervals."""
     names = [finding["attack"] for finding in runs[0][1]["findings"]]
     by_attack = {
@@ -130,25 +136,21 @@ def _row(dataset: str, defense: str, runs: Sequence[tuple[Document, Document]]) 
         **_spread("audit_seconds", [audit["seconds"] for _, audit in runs]),
         "attacks": {name: _attack(found) for name, found in by_attack.items()},
         **_spread("mean_advantage", advantages),
-        "published": PUBLISHED.get((dataset, defense)),
+        "published": PUBLISHED.get((dataset, defense)) if sparsity == 0.6 else None,
     }
 
 
-def _mean_advantage(audit: Document) -> float:
+def _mean_advantage(audit: Document) -> float | None:
     """Return the mean of TPR - FPR over the attacks that have a decision rule; 0 is guessing."""
     balanced = [finding["balanced_accuracy"] for finding in audit["findings"]]
-    return float(np.mean([2 * value - 1 for value in balanced if value is not None]))
+    decided = [2 * value - 1 for value in balanced if value is not None]
+    return float(np.mean(decided)) if decided else None
 
 
 def _attack(found: Sequence[Document]) -> Document:
     balanced = [finding["balanced_accuracy"] for finding in found]
-    decides = None not in balanced
     return {
-        **(
-            _spread("balanced_accuracy", balanced)
-            if decides
-            else {"balanced_accuracy": None, "balanced_accuracy_sd": None}
-        ),
+        **_spread("balanced_accuracy", balanced),
         **_spread("auc", [finding["auc"] for finding in found]),
         "tpr_at_fpr": {level: _pooled(found, level) for level in found[0]["tpr_at_fpr"]},
         **_spread("seconds", [finding["seconds"] for finding in found]),
@@ -174,7 +176,13 @@ def _pooled(found: Sequence[Document], level: str) -> Document:
     }
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation; the latter is None for a single seed."""
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {name: float(np.mean(values)), f"{name}_sd": sd}
+def _spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
+    """Return mean and sample standard deviation, which is None for a single seed.
+
+    Both are None where a seed has no value.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return {name: None, f"{name}_sd": None}
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return {name: float(np.mean(known)), f"{name}_sd": sd}
