@@ -184,7 +184,7 @@ def test_the_page_shows_who_is_exposed(run):
     assert "TPR at 1% FPR by memorization" in text
     assert "Of the 150 planted canaries, rmia finds 63.1%" in text
     assert "Not run: multi-release (lacks signals of another release of the same target)." in text
-    assert "Online: some of them trained on audited samples, too." in text
+    assert "Online: some shadow models trained on audited samples, too." in text
 
 
 def test_names_outside_the_font_are_drawn_without_a_warning(run):

@@ -122,20 +122,17 @@ def test_the_page_names_its_command():
     assert words[words.index("--shadows") + 1] == "5"
 
 
-@pytest.mark.xfail(strict=True, reason="the command lacks --defenses, --attacks and --first-seed")
 def test_the_named_command_makes_this_very_page():
-    words = made_by(wemem_markdown(document(seeds=[4, 5])))
+    words = made_by(wemem_markdown(document(seeds=[4, 5], attacks=["conf", "lira"])))
     assert words[words.index("--defenses") + 1] == "none,swmr"
     assert words[words.index("--attacks") + 1] == "conf,lira"
     assert words[words.index("--first-seed") + 1] == "4"
 
 
-@pytest.mark.xfail(strict=True, reason="blanks in a file's name are not quoted")
 def test_the_named_command_quotes_a_file():
     words = made_by(wemem_markdown(document(dataset="my people.csv")))
     assert words[words.index("--dataset") + 1] == "my people.csv"
 
 
-@pytest.mark.xfail(strict=True, reason='"over 1 seeds"')
 def test_one_seed_is_not_spoken_of_as_several():
     assert "1 seeds" not in wemem_tables(document(row("none", spread=None), seeds=[0]))[0].note

@@ -70,7 +70,7 @@ def test_an_audit_says_what_the_attacker_knew_and_what_was_not_run(run, older):
     }
     text = " ".join(shown(terminal.audit_table(audit)).split())
     assert "Not adaptive: 5 shadow models were trained without the target's defense" in text
-    assert "Offline: none of them trained on an audited sample" in text
+    assert "Offline: no shadow model trained on an audited sample" in text
     assert "Not run: lira, rmia (lacks reference models); samia (lacks time)." in text
     text = " ".join(shown(terminal.audit_table(audit | {"shadows": 0})).split())
     assert "There were no shadow models" in text

@@ -70,7 +70,7 @@ def reproduce_wemem(
         "sparsity": sparsity,
         "seeds": list(seeds),
         "shadows": settings.shadows,
-        "attacks": "all" if settings.attacks == "all" else list(settings.chosen),
+        "attacks": "all" if settings.attacks == "all" else sorted(settings.chosen),
         "adaptive": settings.adaptive,
         "online": settings.online,
         "rows": [_row(dataset, defense, sparsity, runs[defense]) for defense in defenses],
