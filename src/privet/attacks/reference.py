@@ -72,7 +72,8 @@ class LiRA:
     Decisions: this is the paper's algorithm, where its published code differs. Means, not medians.
     Offline one side, not the density, by which a sample fitted far worse than by OUT models would
     count as a member. Fixed variances are pooled *within* samples, not taken over all samples
-    together, which adds their different difficulties.
+    together, which adds their different difficulties. Each sample is asked once, without the
+    paper's augmented copies.
 
     Parameters
     ----------
