@@ -63,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         status = build()(list(arguments), exit_on_error=False, print_error=False)
+        sys.stdout.flush()  # here, where a reader that has gone is expected, not at exit
     except (PrivetError, CycloptsError) as error:
         return _fail(str(error), 2)
     except ModuleNotFoundError as error:
