@@ -4,23 +4,48 @@ from hypothesis import strategies as st
 
 from privet.errors import OptionError
 from privet.models import macs
-from privet.pruning.schedule import geometric
+from privet.pruning.schedule import sparsities
 from privet.pruning.speedup import widths_at
 
 
 def test_published_schedule_for_five_rounds_to_sixty_percent():
     # 0.4 ** (k / 4) of the weights remain after round k.
-    assert geometric(0.6, 5) == pytest.approx([0, 0.2047, 0.3675, 0.4970, 0.6], abs=5e-5)
+    expected = pytest.approx([0, 0.2047, 0.3675, 0.4970, 0.6], abs=5e-5)
+    assert sparsities("geometric", 0.6, 5) == expected
 
 
-def test_one_round_prunes_at_once():
-    assert geometric(0.6, 1) == [0.6]
+def test_linear_rounds_remove_the_same_amount():
+    assert sparsities("linear", 0.6, 5) == pytest.approx([0, 0.15, 0.3, 0.45, 0.6])
 
 
-@pytest.mark.parametrize(("sparsity", "rounds"), [(1.0, 5), (-0.1, 5), (0.5, 0), (float("nan"), 5)])
-def test_impossible_schedules_are_refused(sparsity, rounds):
-    with pytest.raises(OptionError):
-        geometric(sparsity, rounds)
+@pytest.mark.parametrize("schedule", ["geometric", "linear"])
+@given(st.floats(0, 0.999), st.integers(2, 30))
+def test_schedules_rise_from_dense_to_the_sparsity_asked_for(schedule, sparsity, rounds):
+    reached = sparsities(schedule, sparsity, rounds)
+    assert len(reached) == rounds
+    assert reached == sorted(reached)
+    assert reached[0] == 0
+    assert reached[-1] == pytest.approx(sparsity, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["geometric", "linear"])
+def test_one_round_prunes_at_once(schedule):
+    assert sparsities(schedule, 0.6, 1) == [0.6]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sparsity", "rounds", "message"),
+    [
+        ("geometric", 1.0, 5, "got 1.0"),
+        ("linear", -0.1, 5, "got -0.1"),
+        ("linear", 0.5, 0, "got 0"),
+        ("geometric", float("nan"), 5, "got nan"),
+        ("cosine", 0.5, 5, "geometric, linear; got 'cosine'"),
+    ],
+)
+def test_impossible_schedules_are_refused(schedule, sparsity, rounds, message):
+    with pytest.raises(OptionError, match=message):
+        sparsities(schedule, sparsity, rounds)
 
 
 def test_a_divisible_width_gives_the_exact_speedup():

@@ -118,7 +118,8 @@ def make_tier(
     original = base.architecture
     widths = widths_at(original.inputs, original.hidden, original.outputs, speedup=speedup)
     example = torch.zeros(1, original.inputs)
-    pruner.prune(model, dict(zip(pruner.sizes(model), widths, strict=True)), example)
+    layers = [name for name, each in model.named_modules() if isinstance(each, nn.Linear)]
+    pruner.prune(model, dict(zip(layers[:-1], widths, strict=True)), example)
     pruned = replace(original, hidden=widths, dropout=dropout, input_dropout=input_dropout)
     network = fresh(pruned, 0).model  # its weights are replaced at once
     for layer, source in zip(linear_layers(network), linear_layers(model), strict=True):

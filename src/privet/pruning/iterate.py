@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from privet import query
 from privet.errors import OptionError
-from privet.fit import Labelled, Setup, fit
-from privet.pruning.base import Pruner, keep_at
+from privet.fit import Setup, fit
+from privet.pruning.base import Pruner
 from privet.seeds import derive
+from privet.sparse import take
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,15 @@ class Plan:
     epochs
         Most epochs of fine-tuning in a round, at least one.
     patience
-        A round ends after this many epochs without a better development accuracy.
+        A round ends after this many epochs without a better development accuracy; None: never.
     """
 
     sparsities: tuple[float, ...]
     epochs: int
-    patience: int
+    patience: int | None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.patience < 1:
+        if self.epochs < 1 or (self.patience is not None and self.patience < 1):
             raise OptionError(
                 f"epochs and patience must be at least 1; got {self.epochs} and {self.patience}"
             )
@@ -57,8 +60,8 @@ def prune_rounds(
     pruner: Pruner,
     sizes: Mapping[str, int],
     defend: Callable[[Setup], Setup],
-    dev: Labelled,
     seed: int,
+    rewind: Mapping[str, Tensor] | None = None,
     done: tuple[Round, ...] = (),
 ) -> Iterator[Round]:
     """Prune and fine-tune ``setup.model`` in place, yielding each round as it finishes.
@@ -70,13 +73,14 @@ def prune_rounds(
     Parameters
     ----------
     setup
-        Model, data, and how to train without a defense.
+        Model, data, and how to train without a defense; its development set stops rounds early.
     sizes
         The pruner's sizes of the dense model: what the sparsities refer to.
     defend
         A defense's `start`, applied to the setup of each round.
-    dev
-        Inputs and labels for early stopping.
+    rewind
+        Weights that the survivors return to after each pruning (Renda, Frankle & Carbin, Comparing
+        Rewinding and Fine-tuning in Neural Network Pruning, ICLR 2020). None: they go on.
 
     Notes
     -----
@@ -88,12 +92,19 @@ def prune_rounds(
     example = torch.zeros(1, *setup.inputs.shape[1:])
     for number in range(len(done), len(plan.sparsities)):
         started = time.perf_counter()
-        hold = pruner.prune(setup.model, keep_at(sizes, plan.sparsities[number]), example)
+        if pruner.needs_gradients:
+            _accumulate_gradients(setup)
+        keep = pruner.allot(setup.model, sizes, plan.sparsities[number])
+        hold = pruner.prune(setup.model, keep, example)
+        setup.model.zero_grad()
+        if rewind is not None:
+            setup.model.load_state_dict(dict(rewind))
+            hold()
         fitted = fit(
             defend(replace(setup, first_epoch=spent, after_step=hold)),
             derive(seed, "round", number),
             most=plan.epochs,
-            dev=dev,
+            dev=setup.dev,
             patience=plan.patience,
             keep="last",
         )
@@ -106,3 +117,12 @@ def prune_rounds(
             epochs=fitted.epochs,
             seconds=time.perf_counter() - started,
         )
+
+
+def _accumulate_gradients(setup: Setup) -> None:
+    """Leave the gradient of the training set's summed cross-entropy on the parameters."""
+    setup.model.zero_grad()
+    setup.model.eval()
+    for rows in torch.split(torch.arange(len(setup.labels)), setup.batch_size):
+        logits = setup.model(take(setup.inputs, rows))
+        cross_entropy(logits, setup.labels[rows], reduction="sum").backward()  # type: ignore[no-untyped-call]
