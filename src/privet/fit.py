@@ -5,6 +5,7 @@ trains for as long as its caller keeps asking, `fit` adds early stopping on a de
 Data stays in memory and batches are slices of it: no loader, no worker processes.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ Dense = tuple[Tensor, Tensor]
 OptimizerFactory = Callable[[nn.Module], Optimizer]
 Passes = Callable[[int], Sequence[Pass]]
 Loss = Callable[[Step], Tensor]
+Draw = Callable[[Tensor, int], list[Tensor]]
+"""From the indices of a pass and the batch size to the batches, drawn by torch's generator."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,20 @@ class Setup:
         Coupled L2 penalty of the base pass.
     loss
         From a step to a scalar; cross-entropy unless a defense replaces it.
+    draw
+        How a pass is cut into batches: a shuffle in chunks unless a defense replaces it.
+    rate
+        From the epoch, with its fraction done, to a factor of the learning rate.
+    dev
+        Development inputs and labels, which no weight is fitted to: the nonmembers of defenses
+        that train an attacker of their own.
+    dense
+        The network as it was before the first round, for defenses that learn from it.
     scores
         Shape (samples,), in [0, 1]: memorization scores, for the defenses that need them.
+    soft_labels
+        Shape (samples, classes), rows that sum to 1: what models that never met a sample make of
+        it, for the defenses that need them.
     first_epoch
         Epochs that earlier rounds have spent on the same data.
     after_step
@@ -107,7 +122,12 @@ class Setup:
     passes: Passes | None = None
     weight_decay: float = 0.0
     loss: Loss = field(default=lambda step: cross_entropy(step.logits, step.labels))
+    draw: Draw = field(default=lambda indices, size: shuffled(indices, size))
+    rate: Callable[[float], float] | None = None
+    dev: Dense | None = None
+    dense: nn.Module | None = None
     scores: FloatArray | None = None
+    soft_labels: Tensor | None = None
     first_epoch: int = 0
     after_step: Callable[[], None] = field(default=lambda: None)
 
@@ -143,6 +163,16 @@ def sgd(learning_rate: float) -> OptimizerFactory:
     return lambda model: torch.optim.SGD(model.parameters(), lr=learning_rate)
 
 
+def cosine(most: int) -> Callable[[float], float]:
+    """Return a factor of the learning rate that falls from 1 to 0 over ``most`` epochs."""
+    return lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch / most, 1.0)))
+
+
+def shuffled(indices: Tensor, size: int) -> list[Tensor]:
+    """Return the indices in random order, cut into batches; the last may be smaller."""
+    return list(torch.split(indices[torch.randperm(len(indices))], size))
+
+
 def epochs(setup: Setup, seed: int) -> Generator[int, None, None]:
     """Train one epoch after another, yielding the number of each finished epoch, without end.
 
@@ -159,7 +189,10 @@ def epochs(setup: Setup, seed: int) -> Generator[int, None, None]:
         for epoch in count():
             with seeded(derive(seed, "epoch", epoch)):
                 setup.model.train()
-                for batch in _batches(setup, epoch):
+                batches = _batches(setup, epoch)
+                for number, batch in enumerate(batches):
+                    if setup.rate is not None:
+                        _set_rate(optimizer, setup.rate(epoch + number / len(batches)))
                     _step(setup, optimizer, batch, epoch)
             yield epoch
     finally:
@@ -226,21 +259,27 @@ def _batches(setup: Setup, epoch: int) -> list[Pass]:
     modules = setup.model.modules()
     least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules) else 1
     batches = [
-        Pass(chunk, each.weight_decay)
+        Pass(batch, each.weight_decay)
         for each in setup.epoch_passes(epoch)
-        for chunk in _shuffled_chunks(each.indices, setup.batch_size, least)
+        for batch in _large_enough(setup.draw(each.indices, setup.batch_size), least)
     ]
     if not batches:
         raise OptionError(f"epoch {epoch} has no samples to train on; widen the window")
     return batches
 
 
-def _shuffled_chunks(indices: Tensor, size: int, least: int) -> list[Tensor]:
-    """Cut a shuffle into chunks; a last one below ``least`` joins the one before or is left out."""
-    chunks = list(torch.split(indices[torch.randperm(len(indices))], size))
-    if len(chunks) > 1 and len(chunks[-1]) < least:
-        chunks[-2:] = [torch.cat(chunks[-2:])]
-    return [chunk for chunk in chunks if len(chunk) >= least]
+def _large_enough(batches: list[Tensor], least: int) -> list[Tensor]:
+    """Let a last batch below ``least`` join the one before, and leave out other small ones."""
+    if len(batches) > 1 and len(batches[-1]) < least:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return [batch for batch in batches if len(batch) >= least]
+
+
+def _set_rate(optimizer: Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise OptionError("the learning rate cannot change with a sparse first layer")
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:

@@ -8,17 +8,32 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from privet.defenses.base import Defense, Undefended
+from privet.defenses.adversarial import ADV
+from privet.defenses.base import NEEDS, Base, Defense, Guarantees, Serves, Taught, Undefended
+from privet.defenses.distill import Distill
+from privet.defenses.dp import DP
+from privet.defenses.hamp import HAMP
+from privet.defenses.ppb import PPB
+from privet.defenses.radd import RADD
+from privet.defenses.relaxloss import RelaxLoss
 from privet.defenses.wemem import RMR, RSW, SWMR
 from privet.errors import OptionError
 
-__all__ = ["DEFENSES", "Defense", "choose"]
+__all__ = ["DEFENSES", "NEEDS", "Defense", "Guarantees", "Serves", "Taught", "choose"]
 
 DEFENSES: Mapping[str, Defense] = {
     "none": Undefended(),
+    "base": Base(),
+    "ppb": PPB(),
+    "adv": ADV(),
+    "dp": DP(),
+    "relaxloss": RelaxLoss(),
+    "hamp": HAMP(),
     "rsw": RSW(),
     "rmr": RMR(),
     "swmr": SWMR(),
+    "radd": RADD(),
+    "distill": Distill(),
 }
 """Every defense by the name that the command line uses, with its defaults."""
 
