@@ -27,7 +27,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> installing privet with its test tools into $(VENV) (a few minutes the first time)"
-	@$(PIP) --editable '.[train,report,dev]'
+	@$(PIP) --editable '.[train,onnx,report,dev]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run  ## the guided tour: both stories in about a minute, report in demo/

@@ -11,7 +11,7 @@ from torch import nn
 
 from privet import query
 from privet.errors import OptionError
-from privet.fit import Fitted, Pass, Setup, adam, epochs, fit, seeded, sgd
+from privet.fit import Fitted, Pass, Setup, adam, cosine, epochs, fit, seeded, sgd, shuffled
 from privet.lazy_adam import LazyAdam
 from privet.models import FullyConnected
 from privet.query import accuracy
@@ -357,3 +357,88 @@ def test_a_pass_of_one_sample_is_left_out_under_batch_normalization_only():
         )
         fit(setup, 0, most=1)
         assert sizes == expected
+
+
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 2**31))
+def test_shuffled_batches_hold_every_index_once(count, size, seed):
+    indices = torch.arange(count) * 3
+    with seeded(seed):
+        batches = shuffled(indices, size)
+    assert torch.equal(torch.cat(batches).sort().values, indices)
+    assert all(len(each) == size for each in batches[:-1])
+    with seeded(seed):
+        assert all(map(torch.equal, batches, shuffled(indices, size)))
+
+
+def test_a_defense_may_draw_batches_its_own_way():
+    visited, asked = [], []
+
+    def twice_the_first(indices, size):
+        asked.append((indices.tolist(), size))
+        return [indices[:2], indices[:0], indices[:2]]
+
+    setup = replace(
+        without_gradient(batch_size=4),
+        draw=twice_the_first,
+        passes=lambda _: [Pass(torch.tensor([7, 8, 9]), 0.0)],
+        loss=lambda step: visited.append(step.indices.tolist()) or 0 * step.logits.sum(),
+    )
+    fit(setup, 0, most=1)
+    assert asked == [([7, 8, 9], 4)]
+    assert visited == [[7, 8], [7, 8]]  # an empty batch is no step
+
+
+def test_the_rate_scales_the_learning_rate_by_epoch_and_fraction_done():
+    fractions, rates = [], []
+    optimizer = None
+
+    def make(model):
+        nonlocal optimizer
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        return optimizer
+
+    def rate(epoch):
+        fractions.append(epoch)
+        return 1 / (1 + epoch)
+
+    setup = replace(
+        without_gradient(batch_size=4),
+        optimizer=make,
+        rate=rate,
+        after_step=lambda: rates.append(optimizer.param_groups[0]["lr"]),
+    )
+    fit(setup, 0, most=2)
+    np.testing.assert_allclose(fractions, [0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
+    # Of the first rate, not of the one before: factors do not pile up.
+    np.testing.assert_allclose(rates, [0.2 / (1 + epoch) for epoch in fractions])
+
+
+def test_a_lazy_optimizer_keeps_its_rate():
+    with pytest.raises(OptionError, match="sparse first layer"):
+        fit(replace(setup_of(sparse_input=True), rate=cosine(3)), 0, most=3)
+
+
+def test_a_rate_of_zero_stands_still():
+    setup = setup_of()
+    at_one, before = [], weights(setup.model)
+    halted = replace(setup, rate=lambda epoch: float(epoch < 1))
+    for epoch in itertools.islice(epochs(halted, 0), 3):
+        at_one.append((epoch, query.logits(setup.model, setup.inputs)))
+    assert not torch.equal(weights(setup.model), before)
+    torch.testing.assert_close(at_one[2][1], at_one[0][1], rtol=0, atol=0)
+
+
+def test_a_cosine_falls_from_one_to_zero():
+    rate = cosine(10)
+    found = [rate(epoch) for epoch in (0, 2.5, 5, 10, 12)]
+    np.testing.assert_allclose(found, [1, 0.5 + 0.25 * 2**0.5, 0.5, 0, 0], atol=1e-12)
+
+
+def test_annealing_to_the_end_is_not_like_a_constant_rate():
+    constant, annealed = setup_of(), setup_of()
+    fit(constant, 0, most=3)
+    fit(replace(annealed, rate=cosine(3)), 0, most=3)
+    moved = [
+        (weights(each.model) - weights(setup_of().model)).norm() for each in (constant, annealed)
+    ]
+    assert moved[1] < moved[0]

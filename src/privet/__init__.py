@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from privet.findings import find
     from privet.jobs.attribute_audit import audit_attribute
     from privet.jobs.audit import audit
-    from privet.jobs.prune import PruneRun, PruneSettings, prune
+    from privet.jobs.prune import PruneRun, prune
+    from privet.jobs.settings import PruneSettings
+    from privet.pruned_file import load_pruned
     from privet.signals import Evidence, Signals
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "audit_attribute",
     "find",
     "load_bundle",
+    "load_pruned",
     "prune",
 ]
 
@@ -33,12 +36,13 @@ _HOME = {
     "Bundle": "privet.device",
     "Evidence": "privet.signals",
     "PruneRun": "privet.jobs.prune",
-    "PruneSettings": "privet.jobs.prune",
+    "PruneSettings": "privet.jobs.settings",
     "Signals": "privet.signals",
     "audit": "privet.jobs.audit",
     "audit_attribute": "privet.jobs.attribute_audit",
     "find": "privet.findings",
     "load_bundle": "privet.device",
+    "load_pruned": "privet.pruned_file",
     "prune": "privet.jobs.prune",
 }
 

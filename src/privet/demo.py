@@ -9,14 +9,14 @@ from privet.files import write_bytes, write_json
 from privet.jobs.audit import Settings
 from privet.jobs.audit_run import audit_run
 from privet.jobs.protect import build_protection
-from privet.jobs.prune import PruneSettings, prune_dataset
+from privet.jobs.prune import Source, prune_source, recommended
 from privet.jobs.stages import versions
 from privet.progress import track
 from privet.report import render_html
 
 SHOPPERS = "synthetic-purchases"
 RATERS = "synthetic-ratings"
-DEFENSES = ("none", "rsw", "swmr")
+DEFENSES = ("none", "rsw", "distill")
 # One or two of each kind that take no time to speak of.
 ATTACKS = ("conf", "mentr", "hconf", "gap", "label-only", "calibrated", "lira", "rmia")
 INTRO = """\
@@ -37,7 +37,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     pruning = []
     for defense in track(DEFENSES, "pruning under each defense"):
         run = out / f"pruned-{defense}"
-        pruned = prune_dataset(SHOPPERS, PruneSettings(defense=defense), seed=seed, out=run)
+        pruned = prune_source(Source(SHOPPERS, seed=seed), recommended(defense), out=run)
         findings = audit_run(run, Settings(ATTACKS, shadows=4, seed=seed, jobs=2))
         pruning.append({"prune": pruned, "audit": findings})
     protection = build_protection(

@@ -191,8 +191,8 @@ RECORDED = {
     "output below a file": (SIGNALS + "--attacks gap --out earlier.csv/new.json", "earlier.csv"),
 }
 REPRODUCING = {
-    "unknown defense": (REPRODUCE + "--defenses none,hope", "'hope'"),
-    "no defense": (REPRODUCE + "--defenses ,", "defense"),
+    "unknown defense": (REPRODUCE + "--rows none,hope", "'hope'"),
+    "no defense": (REPRODUCE + "--rows ,", "defense"),
     "unknown attack": (REPRODUCE + "--attacks guess", "guess"),
     "no attack": (REPRODUCE + "--attacks ,", "attack"),
     "unknown dataset": ("reproduce wemem --dataset digit --out new", "did you mean digits"),

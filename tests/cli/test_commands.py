@@ -24,7 +24,7 @@ HELP = {
     "prune": ["DATA", "--model", "--defense", "--sparsity", "--rounds", "--pruner", "--out"],
     "audit": ["RUN", "--signals", "--reference", "--attacks", "--shadows", "--seed", "--json"],
     "gate": ["RUN", "--max", "--min", "--junit", "--json"],
-    "reproduce wemem": ["--dataset", "--defenses", "--seeds", "--table", "--json"],
+    "reproduce wemem": ["--dataset", "--rows", "--seeds", "--table", "--json"],
     "report": ["RUN", "--out"],
     "demo": ["--out"],
     "protect build": ["DATA", "--hidden", "--speedups", "--out", "--seed", "--json"],

@@ -17,8 +17,8 @@ from privet.metrics import clopper_pearson
 
 PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
 # With a single shadow model rmia only ranks.
-SMALL = "--defenses none,rsw --seeds 2 --shadows 1 --attacks conf,gap,rmia --jobs 1"
-QUICK = "--defenses none --seeds 1 --shadows 1 --attacks gap --jobs 1"
+SMALL = "--rows none,rsw --sparsity 0.6 --seeds 2 --shadows 1 --attacks conf,gap,rmia --jobs 1"
+QUICK = "--rows none --sparsity 0.6 --seeds 1 --shadows 1 --attacks gap --jobs 1"
 PATIENCE = 60.0  # seconds to wait for a file before the test gives up
 VARYING = ("seconds", "seconds_sd", "audit_seconds", "audit_seconds_sd")
 
@@ -81,7 +81,7 @@ def test_one_quick_defense_gives_one_row(people, tmp_path):
     assert (row["defense"], list(row["attacks"])) == ("none", ["gap"])
     gap = row["attacks"]["gap"]
     assert row["mean_advantage"] == pytest.approx(2 * gap["balanced_accuracy"] - 1)
-    assert (tmp_path / "out" / "none-seed-0" / "audit.json").exists()
+    assert (tmp_path / "out" / "none-0.6-seed-0" / "audit.json").exists()
     assert json.loads((tmp_path / "out" / "wemem.json").read_text()) == document
 
 
@@ -114,7 +114,7 @@ def test_the_json_keeps_the_contract(reproduced, people):
 def test_figures_are_the_means_over_the_runs(reproduced):
     out, _, document = reproduced
     for row in document["rows"]:
-        runs = [out / f"{row['defense']}-seed-{seed}" for seed in (0, 1)]
+        runs = [out / f"{row['defense']}-0.6-seed-{seed}" for seed in (0, 1)]
         results = [json.loads((each / "run.json").read_text())["result"] for each in runs]
         audits = [json.loads((each / "audit.json").read_text()) for each in runs]
         assert [result["defense"] for result in results] == [row["defense"]] * 2
@@ -175,10 +175,10 @@ def test_killed_again_and_again_it_ends_as_unbroken(reproduced, people, tmp_path
     out = tmp_path / "out"
     arguments = [*PRIVET, *command(f"{SMALL} --json", data=people, out=out)]
     for moment in (
-        "none-seed-0/stages/round-1.safetensors",
-        "none-seed-1/shadows/online-seed-1/0000.npz",
-        "rsw-seed-0/audit.json",
-        "rsw-seed-1/stages/scores.safetensors",
+        "none-0.6-seed-0/stages/round-1.safetensors",
+        "none-0.6-seed-1/shadows/online-seed-1/0000.npz",
+        "rsw-0.6-seed-0/audit.json",
+        "rsw-0.6-seed-1/stages/scores.safetensors",
     ):
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -191,17 +191,17 @@ def test_killed_again_and_again_it_ends_as_unbroken(reproduced, people, tmp_path
         assert (out / moment).exists(), err
         assert printed == ""
         assert not (out / "wemem.json").exists()
-    done = files(out / "none-seed-0")
+    done = files(out / "none-0.6-seed-0")
     assert outcome(the_json(SMALL, data=people, out=out)) == outcome(reproduced[2])
-    assert files(out / "none-seed-0") == done
+    assert files(out / "none-0.6-seed-0") == done
 
 
 @pytest.mark.slow
 def test_other_settings_in_the_same_folder_redo_what_they_must(people, tmp_path, capsys):
     def small(options):
-        return the_json(f"--defenses none --jobs 1 {options}", data=people, out=tmp_path / "out")
+        return the_json(f"--rows none --jobs 1 {options}", data=people, out=tmp_path / "out")
 
-    folder = tmp_path / "out" / "none-seed-0"
+    folder = tmp_path / "out" / "none-0.6-seed-0"
     small("--seeds 1 --shadows 2 --attacks conf")
     shadows, pruned = files(folder / "shadows"), files(folder / "stages")
     # More shadow models, other attacks: a new audit that takes up the shadow models.
@@ -219,14 +219,14 @@ def test_other_settings_in_the_same_folder_redo_what_they_must(people, tmp_path,
     # Another sparsity would be another run in the same place.
     before = files(tmp_path / "out")
     rest = {"data": people, "out": tmp_path / "out", "capsys": capsys}
-    assert "sparsity" in refusal("--defenses none --seeds 1 --sparsity 0.5", **rest)
-    assert "dataset" in refusal("--defenses none --seeds 1", **{**rest, "data": "digits"})
+    assert "sparsity" in refusal("--rows none --seeds 1 --sparsity 0.5", **rest)
+    assert "dataset" in refusal("--rows none --seeds 1", **{**rest, "data": "digits"})
     assert files(tmp_path / "out") == before
 
 
 @pytest.mark.slow
 def test_a_built_in_data_set_by_name(tmp_path):
-    options = "--defenses none --seeds 1 --shadows 1 --attacks conf,gap --jobs 1"
+    options = "--rows none --seeds 1 --shadows 1 --attacks conf,gap --jobs 1"
     document = the_json(options, data="digits", out=tmp_path / "out")
     assert document["dataset"] == "digits"
     assert document["rows"][0]["test_accuracy"] > 0.8
@@ -235,8 +235,8 @@ def test_a_built_in_data_set_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ("--defenses hope", "'hope'"),
-        ("--defenses none,", "''"),
+        ("--rows hope", "'hope'"),
+        ("--rows none,", "''"),
         ("--attacks guess", "'guess'"),
         ("--attacks ,", "attack"),
         ("--seeds 0", "seeds"),
@@ -263,7 +263,7 @@ def test_wrong_options_are_refused_and_nothing_is_written(
 def test_an_output_that_is_a_file_is_refused(people, tmp_path, capsys):
     file = tmp_path / "mine.txt"
     file.write_text("mine")
-    assert "mine.txt" in refusal("--defenses none", data=people, out=file, capsys=capsys)
+    assert "mine.txt" in refusal("--rows none", data=people, out=file, capsys=capsys)
     assert file.read_text() == "mine"
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privet.data import Table, membership_split, pruning_split, shadow_pool, train_fraction
-from privet.data.splits import draw_members, plant_canaries
+from privet.data.splits import draw_members, own_split, plant_canaries
 from privet.errors import DataError
 
 
@@ -44,6 +44,41 @@ def test_pruning_split_shares_no_row(n: int, seed: int, images: bool) -> None:
     members = draw_members(pool, seed, 0)
     assert members.shape == pool.pool.shape
     assert members.sum() == round((0.9 if images else 0.8) * len(split.attacker))
+
+
+@given(st.integers(80, 300), st.integers(0, 60), st.integers(0, 2**31), st.booleans())
+def test_a_datasets_own_held_out_rows_join_both_halves_and_train_nothing(n, tests, seed, images):
+    table = rows(n + tests, images=images)
+    split = pruning_split(table, seed, tests=tests)
+    without = pruning_split(rows(n, images=images), seed)
+    parts = (split.train, split.dev, split.test, split.attacker)
+    assert disjoint(*parts)
+    assert sum(map(len, parts)) == n + tests
+    # Held-out rows change nothing about who trains.
+    np.testing.assert_array_equal(split.train, without.train)
+    np.testing.assert_array_equal(split.attacker[: len(without.attacker)], without.attacker)
+    ours = np.concatenate([split.dev, split.test])
+    assert (ours >= n).sum() == tests // 2
+    assert (split.attacker >= n).sum() == tests - tests // 2
+    assert len(split.dev) == len(ours) // 3
+
+
+@given(st.integers(1, 200), st.integers(3, 60), st.integers(0, 2**31))
+def test_a_network_of_ones_own_has_trained_on_all_but_the_held_out_rows(n, tests, seed):
+    split = own_split(rows(n + tests), seed, tests=tests)
+    np.testing.assert_array_equal(split.train, np.arange(n))
+    held_out = np.concatenate([split.dev, split.test])
+    np.testing.assert_array_equal(np.sort(held_out), np.arange(n, n + tests))
+    assert len(split.dev) == tests // 3
+    assert len(split.attacker) == 0
+    other = own_split(rows(n + tests), seed + 1, tests=tests)
+    assert tests < 20 or not np.array_equal(split.dev, other.dev)
+
+
+@pytest.mark.parametrize("tests", [0, 2, 10])
+def test_too_few_held_out_rows_are_refused(tests) -> None:
+    with pytest.raises(DataError, match="too few"):
+        own_split(rows(10), 1, tests=tests)
 
 
 def test_splits_follow_their_seed() -> None:

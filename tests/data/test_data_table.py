@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from privet.data import Table
+from privet.data.table import joined, with_held_out
 from privet.errors import DataError
 
 
@@ -106,3 +107,89 @@ def test_refuses_parts_that_do_not_fit(change: dict[str, object], message: str) 
 def test_rows_without_entries_are_fine() -> None:
     table = Table(sparse.csr_array((2, 3), dtype=np.float32), LABELS, classes=2, name="t")
     assert table.inputs.nnz == 0
+
+
+def test_sequences_are_rows_of_steps() -> None:
+    table = Table(np.ones((2, 5, 3), np.float32), LABELS, classes=2, name="t")
+    assert table.row_shape == (5, 3)
+    assert not table.images
+
+
+# Held-out rows
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "mixed", "images"])
+def test_joined_puts_the_test_rows_last(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    shape = (3, 2, 2) if kind == "images" else (3,)
+    ours, theirs = (rng.random((count, *shape)).astype(np.float32) for count in (4, 2))
+    held = [ours, theirs]
+    if kind in ("sparse", "mixed"):
+        held[0] = sparse.csr_array(ours)
+    if kind == "sparse":
+        held[1] = sparse.csr_matrix(theirs)
+    test = Table(held[1], LABELS, classes=2, name="test")
+    table = Table(held[0], np.array([0, 1, 1, 0]), classes=2, name="t", test=test)
+    whole = joined(table)
+    found = whole.inputs.toarray() if sparse.issparse(whole.inputs) else whole.inputs
+    np.testing.assert_array_equal(found, np.concatenate([ours, theirs]))
+    np.testing.assert_array_equal(whole.labels, [0, 1, 1, 0, 0, 1])
+    assert whole.test is None
+    assert joined(whole) is whole
+
+
+def animals(names: tuple[str, ...], labels: list[int], **changes: object) -> Table:
+    """Rows whose only feature is the length of their class's name."""
+    inputs = np.array([[len(names[label])] for label in labels], np.float32)
+    table = Table(inputs, np.array(labels), classes=len(names), name="t", class_names=names)
+    return replace(table, **changes)
+
+
+def test_classes_of_held_out_rows_are_matched_by_name() -> None:
+    table = animals(("cat", "horse", "wolf"), [0, 1, 2, 0])
+    other = animals(("horse", "wolf"), [0, 1, 1], name="other")
+    test = with_held_out(table, other).test
+    assert test is not None
+    assert [table.class_names[label] for label in test.labels] == ["horse", "wolf", "wolf"]
+    np.testing.assert_array_equal(test.inputs[:, 0], [5, 4, 4])
+    assert (test.classes, test.name) == (3, "other")
+
+
+def test_the_datasets_own_held_out_rows_give_way() -> None:
+    table, other = replace(dense(), test=dense(3)), dense(2)
+    test = with_held_out(table, replace(other, test=dense(1))).test
+    assert test is not None
+    assert (len(test), test.test) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("table", "other", "message"),
+    [
+        (animals(("cat", "dog"), [0, 1]), animals(("cat", "wolf"), [0, 1]), "class 'wolf'"),
+        (
+            animals(("cat", "dog"), [0, 1], class_names=None),
+            animals(("cat", "dog", "wolf"), [0, 1]),
+            "3 classes; t 2",
+        ),
+        (dense(), replace(dense(), inputs=np.ones((6, 4), np.float32)), "shape"),
+        (
+            replace(dense(), feature_names=("a", "b", "c")),
+            replace(dense(), feature_names=("a", "c", "b")),
+            "columns must be those of",
+        ),
+    ],
+)
+def test_held_out_rows_unlike_the_others_are_refused(table, other, message) -> None:
+    with pytest.raises(DataError, match=message):
+        with_held_out(table, other)
+
+
+def test_classes_without_names_keep_their_numbers() -> None:
+    test = with_held_out(animals(("cat", "dog", "wolf"), [0, 1, 2]), dense_of_one()).test
+    assert test is not None
+    np.testing.assert_array_equal(test.labels, [0, 1])
+    assert test.classes == 3
+
+
+def dense_of_one() -> Table:
+    return Table(np.ones((2, 1), np.float32), LABELS, classes=2, name="numbered")

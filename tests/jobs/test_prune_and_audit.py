@@ -10,22 +10,12 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import privet
-from privet.data.registry import load
+from jobs.small_runs import assert_equal, network, part, quick, weights
 from privet.errors import DataError, OptionError, PrivetError
 from privet.findings import ATTACKS
-
-SETTINGS = privet.PruneSettings(epochs=2, patience=2)
-
-
-def network(inputs=64, outputs=10, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
-
-
-def part(start, stop):
-    digits = load("digits")
-    return digits.inputs[start:stop], digits.labels[start:stop]
+from privet.jobs import audit_run
+from privet.jobs.audit_run import PruneAgain
+from privet.jobs.settings import recommended
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +30,11 @@ def dev():
 
 @pytest.fixture(scope="module")
 def pruned(train, dev):
-    return privet.prune(network(), train, dev, rounds=2, dense_epochs=3, settings=SETTINGS, seed=7)
+    return privet.prune(network(), train, dev, settings=quick(dense_epochs=3), seed=7)
 
 
 def as_dataset(data):
     return TensorDataset(*(torch.from_numpy(array) for array in data))
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
 
 
 def timeless(document):
@@ -67,7 +47,7 @@ def timeless(document):
 @pytest.mark.parametrize("convert", [as_dataset, list, lambda data: tuple(map(torch.tensor, data))])
 def test_arrays_tensors_and_datasets_give_the_same_run(convert, pruned, train, dev):
     forms = [list(zip(*d, strict=True)) if convert is list else convert(d) for d in (train, dev)]
-    again = privet.prune(network(), *forms, rounds=2, dense_epochs=3, settings=SETTINGS, seed=7)
+    again = privet.prune(network(), *forms, settings=quick(dense_epochs=3), seed=7)
     assert_equal(weights(again.model), weights(pruned.model))
     assert timeless([asdict(r) for r in again.rounds]) == timeless(
         [asdict(r) for r in pruned.rounds]
@@ -75,7 +55,7 @@ def test_arrays_tensors_and_datasets_give_the_same_run(convert, pruned, train, d
 
 
 def test_another_seed_gives_another_model(pruned, train, dev):
-    other = privet.prune(network(), train, dev, rounds=2, dense_epochs=3, settings=SETTINGS, seed=8)
+    other = privet.prune(network(), train, dev, settings=quick(dense_epochs=3), seed=8)
     assert not torch.equal(other.model[0].weight, pruned.model[0].weight)
 
 
@@ -84,7 +64,7 @@ def test_another_seed_gives_another_model(pruned, train, dev):
 def test_the_model_handed_in_stays_as_it_is(pruner, training, train, dev):
     model = network().train(training)
     before = weights(model)
-    run = privet.prune(model, train, dev, pruner=pruner, rounds=2, settings=SETTINGS)
+    run = privet.prune(model, train, dev, settings=quick(pruner=pruner))
     assert_equal(weights(model), before)
     assert model.training is training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -93,7 +73,7 @@ def test_the_model_handed_in_stays_as_it_is(pruner, training, train, dev):
 
 
 def test_magnitude_zeroes_the_share_asked_for(train, dev):
-    run = privet.prune(network(), train, dev, sparsity=0.75, rounds=3, settings=SETTINGS)
+    run = privet.prune(network(), train, dev, settings=quick(sparsity=0.75, rounds=3))
     hidden = run.model[0].weight
     assert int((hidden == 0).sum()) == round(0.75 * hidden.numel())
     assert not (run.model[2].weight == 0).any()
@@ -101,18 +81,15 @@ def test_magnitude_zeroes_the_share_asked_for(train, dev):
 
 
 def test_structural_removes_the_units_asked_for(train, dev):
-    run = privet.prune(
-        network(), train, dev, pruner="structural", sparsity=0.75, rounds=2, settings=SETTINGS
-    )
+    run = privet.prune(network(), train, dev, settings=quick(pruner="structural", sparsity=0.75))
     assert run.model[0].weight.shape == (8, 64)
     assert run.model[2].weight.shape == (10, 8)
 
 
 def test_a_trained_model_keeps_its_knowledge_when_nothing_is_removed(train, dev):
-    settings = privet.PruneSettings(epochs=2, patience=20, learning_rate=5e-3)
-    options = {"sparsity": 0.0, "rounds": 1, "settings": settings}
-    trained = privet.prune(network(), train, dev, dense_epochs=60, **options)
-    again = privet.prune(trained.model, train, dev, **options)
+    given = {"sparsity": 0.0, "rounds": 1, "epochs": 2, "patience": 20, "learning_rate": 5e-3}
+    trained = privet.prune(network(), train, dev, settings=quick(dense_epochs=60, **given))
+    again = privet.prune(trained.model, train, dev, settings=quick(**given))
     assert trained.rounds[-1].dev_accuracy > 0.8
     assert again.rounds[-1].dev_accuracy > trained.rounds[-1].dev_accuracy - 0.05
 
@@ -161,12 +138,12 @@ def test_audit_tells_a_memorizing_model_from_one_that_cannot_memorize():
     rng = np.random.default_rng(0)
     data = rng.random((600, 64)).astype(np.float32), rng.integers(10, size=600)
     inside, outside = ((data[0][rows], data[1][rows]) for rows in (slice(200), slice(200, 400)))
-    settings = privet.PruneSettings(epochs=150, patience=150, learning_rate=5e-3)
-    options = {"sparsity": 0.0, "rounds": 1, "settings": settings}
-    leaky = privet.prune(network(), inside, outside, dense_epochs=1, **options)
+    given = {"sparsity": 0.0, "rounds": 1, "epochs": 150, "patience": None, "dense_epochs": 1}
+    leaky = privet.prune(network(), inside, outside, settings=quick(**given, learning_rate=5e-3))
     assert leaky.rounds[-1].train_accuracy > 0.9
     blind = copy.copy(leaky)
-    object.__setattr__(blind, "model", network(seed=1))
+    for shown in ("model", "served"):
+        object.__setattr__(blind, shown, network(seed=1))
     found = [
         privet.audit(run, nonmembers=outside, attacks="conf", shadows=2)["findings"][0]["auc"]
         for run in (leaky, blind)
@@ -197,7 +174,7 @@ def bad_data():
 def test_prune_refuses_bad_data(name, place, train, dev):
     given = {"train": train, "dev": dev, place: bad_data()[name]}
     with pytest.raises(DataError):
-        privet.prune(network(), **given, rounds=1, settings=SETTINGS)
+        privet.prune(network(), **given, settings=quick(rounds=1))
 
 
 @pytest.mark.parametrize("name", bad_data())
@@ -215,13 +192,15 @@ def test_audit_refuses_bad_data(name, place, pruned):
         {"pruner": "scissors"},
         {"sparsity": 1.0},
         {"rounds": 0},
+        {"rounds": -1},
+        {"options": {"width": 3}},
         {"dense_epochs": -1},
         {"seed": -1},
     ],
 )
 def test_prune_refuses_bad_options(options, train, dev):
     with pytest.raises(OptionError):
-        privet.prune(network(), train, dev, settings=SETTINGS, **options)
+        privet.prune(network(), train, dev, **options)
 
 
 @pytest.mark.parametrize("options", [{"attacks": "guess"}, {"shadows": 0}, {"jobs": 0}])
@@ -232,21 +211,14 @@ def test_audit_refuses_bad_options(options, pruned):
 
 def test_a_model_without_hidden_layers_is_refused(train, dev):
     with pytest.raises(OptionError, match="hidden"):
-        privet.prune(nn.Sequential(nn.Linear(64, 10)), train, dev, rounds=1, settings=SETTINGS)
-
-
-def test_settings_are_checked_when_made():
-    for options in ({"epochs": 0}, {"patience": 0}, {"batch_size": 0}, {"learning_rate": 0.0}):
-        with pytest.raises(OptionError):
-            privet.PruneSettings(**options)
+        privet.prune(nn.Sequential(nn.Linear(64, 10)), train, dev, settings=quick(rounds=1))
 
 
 def test_scores_do_not_depend_on_what_the_model_has_learned(train, dev):
-    settings = privet.PruneSettings(epochs=1, fold_epochs=3)
-    learned = privet.prune(network(), train, dev, rounds=1, dense_epochs=5, settings=SETTINGS).model
+    learned = privet.prune(network(), train, dev, settings=quick(dense_epochs=5)).model
+    settings = quick("rsw", rounds=1, epochs=1, score_epochs=3)
     runs = [
-        privet.prune(model, train, dev, defense="rsw", rounds=1, settings=settings, seed=3)
-        for model in (network(), learned)
+        privet.prune(model, train, dev, settings=settings, seed=3) for model in (network(), learned)
     ]
     np.testing.assert_array_equal(runs[0].scores, runs[1].scores)
     assert 0 == runs[0].scores.min() < runs[0].scores.max() == 1
@@ -272,6 +244,36 @@ def test_weights_that_cannot_be_drawn_afresh_are_named(train, dev):
         def forward(self, inputs):
             return self.net(inputs * self.scale)
 
-    run = privet.prune(Scaled(), train, dev, rounds=1, settings=SETTINGS)
+    run = privet.prune(Scaled(), train, dev, settings=quick(rounds=1))
     with pytest.raises(OptionError, match="scale"):
         privet.audit(run, shadows=1)
+
+
+def test_what_is_served_is_what_is_audited(train, dev, monkeypatch):
+    run = privet.prune(network(), train, dev, settings=quick("hamp"))
+    assert run.served is not run.model
+    asked = []
+
+    def watched(releases, *given, **rest):
+        asked.append(releases)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit_run, "gather", watched)
+    with pytest.raises(KeyboardInterrupt):
+        privet.audit(run, shadows=1, attacks="conf")
+    assert asked[0] == (run.served, run.dense)
+
+
+def test_an_attacker_who_does_not_know_the_defense_knows_the_rest():
+    settings = recommended("distill", {"hard": 0.5}, sparsity=0.7, pruner="structural")
+    naive = PruneAgain(network, settings).without_defense().settings
+    # Settings that come with the defense would give it away.
+    assert naive == privet.PruneSettings("base", sparsity=0.7, pruner="structural")
+    settings = quick("rsw", {"width": 3}, schedule="linear", score_epochs=7)
+    naive = PruneAgain(network, settings).without_defense().settings
+    assert naive == quick("base", schedule="linear", score_epochs=7)
+
+
+def test_an_attacker_without_samples_has_to_know_the_audited_ones(pruned):
+    with pytest.raises(OptionError, match="--offline"):
+        privet.audit(pruned, shadows=1, attacks="conf", online=False)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import sparse
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from privet import query
 from privet.errors import OptionError
@@ -11,8 +12,10 @@ from privet.fit import Pass, Setup, adam, fit, seeded
 from privet.models import FullyConnected, load_weights
 from privet.pruning import PRUNERS, keep_at
 from privet.pruning.iterate import Plan, Round, prune_rounds
+from privet.pruning.structural import Structural
 from privet.seeds import derive
 
+EXAMPLE = torch.zeros(1, 12)
 PLAN = Plan((0.0, 0.3, 0.55, 0.8), epochs=4, patience=2)
 
 
@@ -32,20 +35,30 @@ def samples(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def setup_of(seed: int = 0) -> Setup:
     with seeded(seed):
         model = FullyConnected(12, (20, 10), 4, dropout=0.2).build()
-    return Setup(model, *samples(60, 0), adam(0.01), batch_size=16, weight_decay=1e-3)
+    return Setup(
+        model,
+        *samples(60, 0),
+        adam(0.01),
+        batch_size=16,
+        weight_decay=1e-3,
+        dev=samples(40, 1),
+    )
 
 
-def run(setup, *, pruner, plan=PLAN, defend=lambda setup: setup, done=(), seed=3):
+def dense_sizes(pruner) -> dict[str, int]:
+    return pruner.sizes(FullyConnected(12, (20, 10), 4, dropout=0.2).build(), EXAMPLE)
+
+
+def run(setup, *, pruner, plan=PLAN, defend=lambda setup: setup, done=(), seed=3, rewind=None):
     """Start the rounds; yields each beside a copy of the weights it left."""
-    sizes = pruner.sizes(FullyConnected(12, (20, 10), 4, dropout=0.2).build())
     rounds = prune_rounds(
         setup,
         plan,
         pruner=pruner,
-        sizes=sizes,
+        sizes=dense_sizes(pruner),
         defend=defend,
-        dev=samples(40, 1),
         seed=seed,
+        rewind=rewind,
         done=done,
     )
     for each in rounds:
@@ -53,11 +66,11 @@ def run(setup, *, pruner, plan=PLAN, defend=lambda setup: setup, done=(), seed=3
 
 
 def remaining(pruner, model: nn.Module) -> dict[str, int]:
+    """Return what is left of each part of a network of dense tensors."""
+    sizes = pruner.sizes(model, EXAMPLE)
     if pruner is PRUNERS["structural"]:
-        return {name: model.get_submodule(name).out_features for name in pruner.sizes(model)}
-    return {
-        name: int(model.get_submodule(name).weight.count_nonzero()) for name in pruner.sizes(model)
-    }
+        return sizes
+    return {name: int(model.get_parameter(name).count_nonzero()) for name in sizes}
 
 
 def timeless(rounds) -> list[dict[str, object]]:
@@ -65,8 +78,7 @@ def timeless(rounds) -> list[dict[str, object]]:
 
 
 def test_every_round_reaches_its_sparsity_exactly(pruner):
-    setup = setup_of()
-    sizes = pruner.sizes(setup.model)
+    setup, sizes = setup_of(), dense_sizes(pruner)
     reached = []
     for each, _ in run(setup, pruner=pruner):
         assert remaining(pruner, setup.model) == keep_at(sizes, each.sparsity)
@@ -81,15 +93,14 @@ def test_pruned_weights_stay_zero_on_sparse_inputs_too():
     records = sparse.csr_array((inputs - inputs.median(0).values).relu().numpy())
     with seeded(0):
         model = FullyConnected(12, (20, 10), 4, sparse_input=True).build()
-    setup = Setup(model, records, labels, adam(0.01), batch_size=2)
-    sizes = magnitude.sizes(model)
+    setup = Setup(model, records, labels, adam(0.01), batch_size=2, dev=(records, labels))
+    sizes = magnitude.sizes(model, EXAMPLE)
     rounds = prune_rounds(
         setup,
         Plan((0.3, 0.6), epochs=2, patience=2),
         pruner=magnitude,
         sizes=sizes,
         defend=lambda setup: setup,
-        dev=(records, labels),
         seed=0,
     )
     for each in rounds:
@@ -211,3 +222,109 @@ def test_a_dense_round_is_plain_fine_tuning(pruner):
 def test_impossible_plans_are_refused(epochs, patience):
     with pytest.raises(OptionError, match=f"got {epochs} and {patience}"):
         Plan((0.5,), epochs, patience)
+
+
+# Rewinding
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def at_epoch(epoch: int) -> dict[str, torch.Tensor]:
+    """Return the weights after so many epochs of dense training."""
+    setup = setup_of()
+    if epoch:
+        fit(setup, 11, most=epoch)
+    return state_of(setup.model)
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_survivors_are_the_rewound_weights_right_after_each_pruning(epoch):
+    magnitude, early, setup = PRUNERS["magnitude"], at_epoch(epoch), setup_of()
+    fit(setup, 11, most=6)
+    seen = []
+
+    def look(each: Setup) -> Setup:
+        seen.append(state_of(each.model))
+        return each
+
+    reached = [each.sparsity for each, _ in run(setup, pruner=magnitude, defend=look, rewind=early)]
+    names = dense_sizes(magnitude)
+    for sparsity, state in zip(reached, seen, strict=True):
+        keep = magnitude.allot(setup.model, names, sparsity)
+        for name, tensor in state.items():
+            if name in names:
+                assert int(tensor.count_nonzero()) == keep[name]
+                assert torch.equal(tensor[tensor != 0], early[name][tensor != 0])
+            else:
+                assert torch.equal(tensor, early[name])
+
+
+def test_what_survives_is_decided_by_the_trained_weights_not_the_rewound():
+    magnitude, setup = PRUNERS["magnitude"], setup_of()
+    fit(setup, 11, most=6)
+    trained, seen = state_of(setup.model), []
+
+    def look(each: Setup) -> Setup:
+        seen.append(state_of(each.model))
+        return each
+
+    plan = Plan((0.5,), epochs=1, patience=None)
+    list(run(setup, pruner=magnitude, plan=plan, defend=look, rewind=at_epoch(0)))
+    for name, size in dense_sizes(magnitude).items():
+        strongest = trained[name].abs().flatten().argsort(descending=True)[: size // 2]
+        assert set(seen[0][name].flatten().nonzero()[:, 0].tolist()) == set(strongest.tolist())
+
+
+def test_a_rewound_run_resumes_bit_for_bit():
+    magnitude, early = PRUNERS["magnitude"], at_epoch(1)
+    unbroken = list(run(setup_of(), pruner=magnitude, rewind=early))
+    resumed = setup_of(seed=99)
+    load_weights(resumed.model, unbroken[1][1])
+    done = tuple(each for each, _ in unbroken[:2])
+    rest = list(run(resumed, pruner=magnitude, rewind=early, done=done))
+    assert timeless(each for each, _ in rest) == timeless(each for each, _ in unbroken[2:])
+    last = resumed.model.state_dict()
+    assert all(torch.equal(last[name], tensor) for name, tensor in unbroken[-1][1].items())
+
+
+# Gradients
+
+
+def test_a_pruner_that_asks_for_gradients_gets_those_of_the_training_loss():
+    structural, setup = Structural(importance="taylor"), setup_of()
+    asked = []
+
+    class Watching:
+        needs_gradients = True
+        sizes, allot = structural.sizes, structural.allot
+
+        def prune(self, model, keep, example):
+            asked.append({n: p.grad.clone() for n, p in model.named_parameters()})
+            return structural.prune(model, keep, example)
+
+    plain = setup_of()
+    plain.model.eval()
+    cross_entropy(plain.model(plain.inputs), plain.labels, reduction="sum").backward()
+    plan = Plan((0.5,), epochs=1, patience=None)
+    list(run(setup, pruner=Watching(), plan=plan))
+    for name, parameter in plain.model.named_parameters():
+        torch.testing.assert_close(asked[0][name], parameter.grad, rtol=1e-4, atol=1e-5)
+    assert remaining(PRUNERS["structural"], setup.model) == keep_at(dense_sizes(structural), 0.5)
+
+
+def test_a_pruner_that_asks_for_none_sees_none():
+    magnitude, seen = PRUNERS["magnitude"], []
+
+    class Watching:
+        needs_gradients = False
+        sizes, allot = magnitude.sizes, magnitude.allot
+
+        def prune(self, model, keep, example):
+            seen.append([p.grad for p in model.parameters()])
+            return magnitude.prune(model, keep, example)
+
+    setup = setup_of()
+    list(run(setup, pruner=Watching(), plan=Plan((0.5,), epochs=1, patience=None)))
+    assert seen == [[None] * 6]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import privet
-from privet.cli import data, demo, gate, protect, prune, reproduce
+from privet.cli import data, demo, export, gate, protect, prune, report, reproduce, tune
 from privet.errors import PrivetError
 
 HELP = """Prune deep networks. Keep people private.
@@ -33,9 +33,11 @@ def build() -> App:
     )
     app.command(demo.demo)
     app.command(prune.prune)
+    app.command(tune.tune)
     app.command(prune.audit)
     app.command(gate.gate)
-    app.command(prune.report)
+    app.command(report.report)
+    app.command(export.export)
     data_app = App(name="data", help="List and fetch data sets.")
     data_app.command(data.list_, name="list")
     data_app.command(data.fetch)

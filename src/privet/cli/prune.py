@@ -1,28 +1,46 @@
-"""`privet prune`, `privet audit` and `privet report`: private pruning and what still leaks."""
+"""`privet prune` and `privet audit`: private pruning and what still leaks."""
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from privet.cli.console import Json, answer, progress
-from privet.errors import DataError, OptionError
+from privet.cli.tune import automatic
+from privet.errors import OptionError
+
+if TYPE_CHECKING:
+    from privet.jobs.prune import PruneSettings, Source
+    from privet.jobs.search import Search
 
 
 def prune(
     data: str,
     *,
     out: Path,
-    model: Literal["fc"] = "fc",
+    model: str = "auto",
+    width: int = 0,
+    weights: str | None = None,
+    heldout: str | None = None,
+    samples: int = 0,
     defense: str = "none",
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     sparsity: float = 0.6,
-    rounds: int = 5,
+    rounds: int | None = None,
+    schedule: Literal["geometric", "linear"] | None = None,
     pruner: Literal["magnitude", "structural"] = "magnitude",
-    epochs: int = 21,
-    dense_epochs: int = 50,
+    pruner_set: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    rewind: int | None = None,
+    epochs: int | None = None,
+    dense_epochs: int | None = None,
+    scores: Literal["folds", "subsampled", "shuffled"] | None = None,
+    score_models: int | None = None,
+    scores_of: Path | None = None,
+    tuned: Path | None = None,
     canaries: int = 0,
+    analyse: Annotated[bool, Parameter(negative="")] = False,
+    repeats: int = 3,
     seed: int = 0,
     json: Json = False,
 ) -> None:
@@ -38,45 +56,114 @@ def prune(
     out
         The run's folder: run.json, the pruned weights as safetensors, all finished stages.
     model
-        The network: fc is fully connected, 256 and 128 hidden units.
+        fc (256 and 128 hidden units, the usual one for tables), resnet18 (for images), vgg16,
+        densenet121, vit, lstm; or a network of your own as package.module:factory, a function
+        without arguments that returns a torch module.
+    width
+        Channels of the first stage of an image network, instead of its paper's 64.
+    weights
+        A safetensors file with the network's weights, if it comes trained. Needs --heldout.
+    heldout
+        Data that the network never met, in the form of DATA. All of DATA then trains.
+    samples
+        Use a random choice of so many rows of DATA.
     defense
-        What keeps the network from memorizing: none, rsw, rmr or swmr (WeMem, NDSS 2025). The
-        defaults are the published settings for the Location data; swmr's window moves on over
-        rounds where the published one starts over.
+        What keeps the network from memorizing. distill is the one to start with; none and base
+        (early stopping, weight decay) are plain; rsw, rmr and swmr are WeMem's, with published
+        settings; others: ppb, adv, dp, relaxloss, hamp, radd. auto searches for the best of them
+        and its settings as `privet tune` does, in OUT/tune, which takes some thirty times as long;
+        an audit's shadow models are pruned under what was found, not tuned again.
     set_
         Replace one of the defense's settings, e.g. --set width=20; may be repeated.
     sparsity
         Fraction removed in the end, in [0, 1).
     rounds
-        Rounds of pruning and fine-tuning.
+        Rounds of pruning and fine-tuning; 1 prunes at once. What the defense was made for unless
+        given, mostly 5.
+    schedule
+        How sparsity grows over rounds: geometric, or linear.
     pruner
-        magnitude zeroes single weights; structural removes whole units.
+        magnitude zeroes single weights; structural removes whole units or channels.
+    pruner_set
+        Replace one of the pruner's settings, e.g. --pruner-set scope=global or importance=taylor.
+    rewind
+        Let surviving weights return to those of this epoch of dense training after each pruning.
     epochs
-        Most epochs of fine-tuning a round.
+        Most epochs of fine-tuning a round; 21 unless the defense has others.
     dense_epochs
-        Most epochs of training before pruning.
+        Most epochs of training before pruning; 50 unless the defense has others. With --weights 0,
+        unless the defense shapes all of training (distill, dp): then it begins with fresh weights.
+    scores
+        How memorization is estimated where the defense needs it: folds, subsampled, or shuffled
+        (a control that gives samples each other's scores).
+    score_models
+        How many models that takes; 5 unless given.
+    scores_of
+        Take memorization scores from the audit of this earlier run on the same data and seed.
+    tuned
+        With --defense auto, take all settings from this folder of `privet tune` on the same data
+        and seed, instead of searching.
     canaries
         Mislabel this many training samples, hold half of them out, and let the audit say how well
         it tells which: what the most vulnerable samples suffer. Costs some accuracy.
+    analyse
+        Prune under no defense, several times in several ways, and say which of WeMem's methods
+        the data calls for: how much training on the same rows in every round raises leakage, and
+        how much the samples that are easily memorized do. Uses training rows only.
+    repeats
+        With --analyse, divisions of the rows that figures are averaged over, at least 2.
     seed
         Fixes the split, the weights and the order of the data.
     json
         Print the result as one JSON object.
     """
-    from privet.jobs.prune import PruneSettings, prune_dataset
+    from privet.defenses import choose
+    from privet.jobs.prune import Source, prune_source, recommended
     from privet.report.terminal import prune_table
 
-    settings = PruneSettings(
-        defense=defense,
-        defense_options=dict(_option(text) for text in set_),
-        pruner=pruner,
-        sparsity=sparsity,
-        rounds=rounds,
-        epochs=epochs,
-        dense_epochs=dense_epochs,
+    options, pruner_options = (dict(map(_option, texts)) for texts in (set_, pruner_set))
+    if analyse and scores_of is not None:
+        raise OptionError("an analysis estimates memorization anew: leave out --scores-of")
+    if tuned is not None and (analyse or defense != "auto"):
+        raise OptionError("--tuned brings the settings of a search: it takes --defense auto")
+    if analyse and defense == "auto":
+        raise OptionError("an analysis is of one defense: none or base")
+    if analyse and defense == "none":
+        defense = "base"
+    source = Source(
+        data,
+        model=model,
+        width=width,
+        weights=weights,
+        heldout=heldout,
+        samples=samples,
+        canaries=canaries,
+        seed=seed,
     )
+    named = {
+        "rounds": rounds,
+        "schedule": schedule,
+        "pruner": pruner,
+        "pruner_options": pruner_options or None,
+        "rewind": rewind,
+        "epochs": epochs,
+        "dense_epochs": dense_epochs,
+        "scores": scores,
+        "score_models": score_models,
+    }
+    changes = {name: value for name, value in named.items() if value is not None}
+    settings: PruneSettings | Search
+    if defense == "auto":
+        settings = automatic(source, options, sparsity=sparsity, fixed=changes, tuned=tuned)
+    else:
+        if weights is not None and not analyse and not choose(defense, options).whole:
+            changes = {"dense_epochs": 0, **changes}
+        settings = recommended(defense, options, sparsity=sparsity, **changes)
+        if analyse:
+            _analyse(source, settings, out=out, repeats=repeats, as_json=json)
+            return
     with progress():
-        result = prune_dataset(data, settings, seed=seed, out=out, canaries=canaries)
+        result = prune_source(source, settings, out=out, scores=scores_of)
     answer(result, prune_table(result), f"Next: privet audit {quote(str(out))}", as_json=json)
 
 
@@ -164,36 +251,17 @@ def audit(
     answer(result, audit_table(result), *([following] if following else []), as_json=json)
 
 
-def report(run: Path, *, out: Path | None = None) -> None:
-    """Write the figures of RUN as one HTML page with plots that needs no network.
+def _analyse(
+    source: "Source", settings: "PruneSettings", *, out: Path, repeats: int, as_json: bool
+) -> None:
+    from privet.jobs.analyse import analyse
+    from privet.report.scenarios import readings, verdict
+    from privet.report.terminal import analysis_table
 
-    Parameters
-    ----------
-    run
-        A folder made by `privet prune` or `privet protect build`.
-    out
-        The page; RUN/report.html by default.
-    """
-    from privet.files import read_json, write_bytes
-    from privet.report import render_html
-
-    if (run / "protect.json").exists():
-        html = render_html(read_json(run / "protect.json"), "protect")
-    else:
-        record = read_json(run / "run.json")
-        if record.get("kind") != "prune" or not record.get("result"):
-            raise DataError(f"{run} holds no finished run; repeat the command that began it")
-        findings = run / "audit.json"
-        document = {
-            "prune": record["result"],
-            "audit": read_json(findings) if findings.exists() else None,
-        }
-        html = render_html(document, "run")
-    page = out or run / "report.html"
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise OptionError(f"--out names the page, which ends in .html; got {page}")
-    write_bytes(page, html.encode())
-    answer({"report": str(page)}, f"wrote {page}", as_json=False)
+    with progress():
+        result = analyse(source, settings, out=out, repeats=repeats)
+    said = (*readings(result), verdict(result), f"Next: privet report {quote(str(out))}")
+    answer(result, analysis_table(result), *said, as_json=as_json)
 
 
 def _option(text: str) -> tuple[str, int | float | bool | str]:

@@ -66,25 +66,46 @@ def train_fraction(table: Table) -> float:
     return 0.9 if table.images else 0.8
 
 
-def pruning_split(table: Table, seed: int) -> PruningSplit:
+def pruning_split(table: Table, seed: int, *, tests: int = 0) -> PruningSplit:
     """Split a table for private pruning: half to the target, half to the attacker (WeMem).
 
     `train_fraction` of the target's half trains; of the remainder a third is ``dev`` and the rest
-    ``test``.
+    ``test``. The last ``tests`` rows, the dataset's own held-out ones, join the remainders of both
+    halves in equal parts.
 
-    Deviations from WeMem's public code, both deliberate: the shadow models' nonmembers are never
-    the target's (an attack must not be tuned on the rows that it is judged on), and a dataset's
-    own test table is left out.
+    Deviation from WeMem's public code: the shadow models' nonmembers are never the target's, for
+    an attack must not be tuned on the rows that it is judged on.
 
     Raises
     ------
     DataError
         When the table is too small for every part to have a row.
     """
-    order = generator(seed, "pruning split").permutation(len(table)).astype(np.int64)
-    target, attacker = np.split(order, [len(order) // 2])
-    parts = _three(target, train_fraction(table), table.name)
-    return PruningSplit(*parts, attacker=attacker)
+    count = len(table) - tests
+    order = generator(seed, "pruning split").permutation(count).astype(np.int64)
+    target, attacker = np.split(order, [count // 2])
+    shuffled = generator(seed, "test rows").permutation(tests).astype(np.int64) + count
+    ours, theirs = np.split(shuffled, [tests // 2])
+    train = round(train_fraction(table) * len(target))
+    rest = np.concatenate([target[train:], ours])
+    parts = _third(target[:train], rest, table.name)
+    return PruningSplit(*parts, attacker=np.concatenate([attacker, theirs]))
+
+
+def own_split(table: Table, seed: int, *, tests: int) -> PruningSplit:
+    """Split a table whose last ``tests`` rows a network has never met, and whose others it has.
+
+    All others train; a third of the last is ``dev``, the rest ``test``; the attacker owns nothing.
+
+    Raises
+    ------
+    DataError
+        When either part is too small.
+    """
+    count = len(table) - tests
+    rest = generator(seed, "held-out rows").permutation(tests).astype(np.int64) + count
+    parts = _third(np.arange(count), rest, table.name)
+    return PruningSplit(*parts, attacker=np.arange(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +239,15 @@ def membership_split(n: int, seed: int) -> MembershipSplit:
 def _three(rows: Indices, fraction: float, whose: str) -> tuple[Indices, Indices, Indices]:
     """Cut rows into train, dev (a third of the remainder) and test (two thirds)."""
     train = round(fraction * len(rows))
-    dev = (len(rows) - train) // 3
-    if train < 1 or dev < 1:
+    return _third(rows[:train], rows[train:], whose)
+
+
+def _third(train: Indices, rest: Indices, whose: str) -> tuple[Indices, Indices, Indices]:
+    """Cut the rest into dev, a third of it, and test."""
+    dev = len(rest) // 3
+    if not len(train) or dev < 1:
         raise DataError(
-            f"{whose} has {len(rows)} rows to split into train, dev and test: too few "
-            f"with {fraction:g} of them to train on"
+            f"{whose} has {len(train) + len(rest)} rows to split into train, dev and test: too "
+            f"few, with {len(train)} of them to train on"
         )
-    parts = np.split(rows, [train, train + dev])
-    return parts[0], parts[1], parts[2]
+    return train, rest[:dev], rest[dev:]

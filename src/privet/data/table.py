@@ -19,8 +19,8 @@ class Table:
     Parameters
     ----------
     inputs
-        float32, finite: shape (n, features), dense or scipy CSR; or (n, 3, height, width) with
-        values in [0, 1] for images.
+        float32, finite: shape (n, features), dense or scipy CSR; (n, steps, features) for
+        sequences; or (n, 3, height, width) with values in [0, 1] for images.
     labels
         Shape (n,), int64 in ``0 .. classes - 1``.
     classes
@@ -73,10 +73,10 @@ class Table:
         if sparse.issparse(inputs):
             if inputs.format != "csr":
                 raise DataError(f"{self.name}: sparse inputs must be CSR; call .tocsr()")
-        elif inputs.ndim not in (2, 4) or (inputs.ndim == 4 and inputs.shape[1] != 3):
+        elif inputs.ndim not in (2, 3, 4) or (inputs.ndim == 4 and inputs.shape[1] != 3):
             raise DataError(
-                f"{self.name}: inputs must have shape (n, features) or (n, 3, height, width); "
-                f"got {inputs.shape}"
+                f"{self.name}: inputs must have shape (n, features), (n, steps, features) or "
+                f"(n, 3, height, width); got {inputs.shape}"
             )
         if inputs.dtype != np.float32:
             raise DataError(f"{self.name}: inputs must be float32; got {inputs.dtype}")
@@ -124,7 +124,7 @@ class Table:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row: (features,) or (3, height, width)."""
+        """Shape of one row: (features,), (steps, features) or (3, height, width)."""
         return tuple(int(size) for size in self.inputs.shape[1:])
 
     @property
@@ -145,3 +145,51 @@ class Table:
         if bad.size:
             raise DataError(f"{self.name} has rows 0..{len(self) - 1}; got {indices[bad[0]]}")
         return replace(self, inputs=self.inputs[indices], labels=self.labels[indices], test=None)
+
+
+def joined(table: Table) -> Table:
+    """Return the table with its test rows at the end, and no test table."""
+    if table.test is None:
+        return table
+    both = [table.inputs, table.test.inputs]
+    inputs: Inputs
+    if any(sparse.issparse(part) for part in both):
+        inputs = sparse.csr_array(sparse.vstack([sparse.csr_array(part) for part in both]))
+    else:
+        inputs = np.concatenate([np.asarray(part) for part in both])
+    labels = np.concatenate([table.labels, table.test.labels])
+    return replace(table, inputs=inputs, labels=labels, test=None)
+
+
+def with_held_out(table: Table, other: Table) -> Table:
+    """Return the table with another one as its test rows, its classes matched by their names.
+
+    Raises
+    ------
+    DataError
+        When rows or classes of the other are not like those of the table.
+    """
+    ours, theirs = table.feature_names, other.feature_names
+    if ours is not None and theirs is not None and ours != theirs:
+        raise DataError(
+            f"{other.name}: its columns must be those of {table.name}, in the same order"
+        )
+    labels = other.labels
+    if table.class_names is not None and other.class_names is not None:
+        strange = sorted(set(other.class_names) - set(table.class_names))
+        if strange:
+            raise DataError(
+                f"{other.name}: class {strange[0]!r} is not among those of {table.name}"
+            )
+        number = [table.class_names.index(name) for name in other.class_names]
+        labels = np.asarray(number, dtype=np.int64)[labels]
+    elif other.classes > table.classes:
+        raise DataError(f"{other.name} has {other.classes} classes; {table.name} {table.classes}")
+    same = replace(
+        other,
+        labels=labels,
+        classes=table.classes,
+        class_names=table.class_names,
+        test=None,
+    )
+    return replace(table, test=same)

@@ -76,6 +76,12 @@ class Settings:
         made = ("online" if self.online else "offline", "" if self.adaptive else "-non-adaptive")
         return f"{''.join(made)}-seed-{self.seed}"
 
+    @property
+    def noisy(self) -> bool:
+        """Whether an attack needs models to be asked about noisy inputs."""
+        noise = {"sensitivity", "robustness"}
+        return any(noise & set(attack.needs) for attack in self.chosen.values())
+
 
 def audit(
     run: "PruneRun | Path | str | None" = None,

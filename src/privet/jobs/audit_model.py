@@ -13,7 +13,7 @@ from privet.fit import Dense, Setup, adam, fit, seeded
 from privet.jobs.audit import Settings, report
 from privet.jobs.audit_run import audit_in_memory
 from privet.jobs.inputs import as_dense, joined
-from privet.jobs.prune_network import PruneSettings
+from privet.jobs.settings import PruneSettings
 from privet.models import reinitialized
 from privet.seeds import derive
 from privet.signals import Evidence

@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from privet.data.splits import Planted, plant_canaries, pruning_split, shadow_pool, train_fraction
-from privet.errors import DataError
+from privet.data.splits import shadow_pool, train_fraction
+from privet.defenses import choose
+from privet.errors import DataError, OptionError
 from privet.files import write_json
 from privet.fit import Dense
-from privet.groups import by_class, canaries
+from privet.groups import by_class, canaries, estimated_memorization
 from privet.jobs.audit import Settings, report
-from privet.jobs.inputs import as_dense, dense, joined, load_again
+from privet.jobs.cases import Case, Source, reopen_case
+from privet.jobs.inputs import as_dense, dense, joined
+from privet.jobs.known_scores import keep_scores
 from privet.jobs.prune import PruneRun
-from privet.jobs.prune_network import PruneSettings, prune_network
+from privet.jobs.prune_network import prune_network, served
+from privet.jobs.settings import PruneSettings
 from privet.jobs.shadows import Attacker, gather
 from privet.jobs.stages import RunFolder, read_run
-from privet.models import FullyConnected, load_weights
+from privet.models import load_weights
 from privet.signals import BoolArray
 
 
@@ -35,11 +39,14 @@ class PruneAgain:
     def __call__(self, members: Dense, dev: Dense, seed: int) -> Sequence[nn.Module]:
         """Return the pruned network, and the network before it was pruned."""
         pruned = prune_network(self.build, members, dev, settings=self.settings, seed=seed)
-        return pruned.model, pruned.dense
+        return pruned.served, pruned.dense
 
     def without_defense(self) -> "PruneAgain":
         """Return the same for an attacker who does not know the defense."""
-        return replace(self, settings=replace(self.settings, defense="none", defense_options={}))
+        dictated = choose(self.settings.defense, self.settings.defense_options).settings
+        usual = {name: getattr(PruneSettings, name) for name in dictated}
+        plain: dict[str, Any] = {"defense": "base", "defense_options": {}, **usual}
+        return replace(self, settings=replace(self.settings, **plain))
 
 
 def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -50,11 +57,11 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
     """
     started = time.perf_counter()
     run = read_run(folder, "prune")
-    made, again = _remake(run)
-    releases = _releases(run, again.build)
+    case, again = _remake(run)
+    made, releases = case.made, _releases(run, again)
     members = dense(made.table, made.split.train)
     outside = np.concatenate([made.held_out, made.split.test])
-    nonmembers = dense(made.table, outside)
+    nonmembers, rows = dense(made.table, outside), np.concatenate([made.split.train, outside])
     mislabeled = np.concatenate(
         [
             np.arange(len(made.split.train)) < made.planted,
@@ -62,17 +69,20 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
         ]
     )
     truth = np.arange(len(mislabeled)) < len(members[1])
+    # Asking about noise is cheap for tables, so there an audit of more attacks finds it done.
+    noisy = settings.noisy or not made.table.images
     evidence = gather(
         releases,
         _attacker(
             joined(members, nonmembers),
-            dense(made.table, made.split.attacker),
+            dense(made.table, made.split.attacker) if len(made.split.attacker) else None,
             members=len(members[1]),
             fraction=train_fraction(made.table),
             make=again if settings.adaptive else again.without_defense(),
             settings=settings,
+            noisy=noisy,
         ),
-        folder=folder / "shadows" / settings.name,
+        folder=folder / "shadows" / (settings.name if noisy else f"{settings.name}-noiseless"),
         shadows=settings.shadows,
         jobs=settings.jobs,
     )
@@ -91,9 +101,11 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
             by_class(evidence.target.labels, made.table.class_names),
             *([canaries(mislabeled)] if mislabeled.any() else []),
         ],
-        samples=np.concatenate([made.split.train, outside]),
+        samples=rows,
         started=started,
     )
+    if "online" in evidence.holds:
+        keep_scores(folder, rows, estimated_memorization(evidence))
     write_json(folder / ("audit.json" if settings.adaptive else "audit-non-adaptive.json"), audit)
     return audit
 
@@ -106,7 +118,7 @@ def audit_pruned(
     again = PruneAgain(run.rebuild, run.shadow_settings)
     about = {"defense": run.settings.defense, "sparsity": run.settings.sparsity}
     return audit_in_memory(
-        (run.model, run.dense),
+        (run.served, run.dense),
         (run.train, outside),
         attacker=None if attacker is None else as_dense(attacker, run.model),
         make=again if settings.adaptive else again.without_defense(),
@@ -141,6 +153,7 @@ def audit_in_memory(
                 fraction=0.8,
                 make=make,
                 settings=settings,
+                noisy=settings.noisy,
             ),
             folder=Path(folder),
             shadows=settings.shadows,
@@ -164,15 +177,21 @@ def _attacker(
     fraction: float,
     make: Callable[[Dense, Dense, int], Sequence[nn.Module]],
     settings: Settings,
+    noisy: bool,
 ) -> Attacker:
     """Return an attacker who owns some samples, and (``online``) knows the audited ones too.
 
     Online, shadow models draw as many ``members`` as the target has, up to half of all samples.
     """
     count, seed = len(audited[1]), settings.seed
+    if own is None and not settings.online:
+        raise OptionError(
+            "an attacker who owns no other samples has to know the audited ones; leave out "
+            "--offline (online=False)"
+        )
     if own is None:
         pool = shadow_pool(count, seed, 0.5)
-        return Attacker(audited, count, pool, make, seed)
+        return Attacker(audited, count, pool, make, seed, noisy)
     if settings.online:
         pool = shadow_pool(
             count + len(own[1]),
@@ -184,7 +203,7 @@ def _attacker(
     else:
         pool = shadow_pool(len(own[1]), seed, fraction)
         pool = replace(pool, pool=pool.pool + count, dev=pool.dev + count)
-    return Attacker(joined(audited, own), count, pool, make, seed)
+    return Attacker(joined(audited, own), count, pool, make, seed, noisy)
 
 
 def _sides(canaries: BoolArray, members: BoolArray) -> dict[str, int]:
@@ -193,27 +212,29 @@ def _sides(canaries: BoolArray, members: BoolArray) -> dict[str, int]:
     return {"members": inside, "nonmembers": int(canaries.sum()) - inside}
 
 
-def _remake(run: RunFolder) -> tuple[Planted, PruneAgain]:
+def _remake(run: RunFolder) -> tuple[Case, PruneAgain]:
     """Return a run's data as it was split, and the way its network was made."""
-    if run.result is None or (finished := run.recall("model")) is None:
+    if run.result is None or run.recall("model") is None:
         raise DataError(f"the run in {run.path} is not finished; repeat its `privet prune` command")
-    settings = dict(run.record["settings"])
-    about = {key: settings.pop(key, None) for key in ("dataset", "data", "canaries", "seed")}
-    if None in about.values() or set(settings) != {each.name for each in fields(PruneSettings)}:
+    found = run.record["settings"]
+    known = {each.name for each in fields(PruneSettings)}
+    if not {*known, *(each.name for each in fields(Source)), "data"} <= set(found):
         raise DataError(f"the run in {run.path} is of another version of privet; prune again")
-    table, seed = load_again(about), about["seed"]
-    made = plant_canaries(table, pruning_split(table, seed), count=about["canaries"], seed=seed)
-    architecture = FullyConnected(**finished[0]["architecture"])
-    return made, PruneAgain(architecture.build, PruneSettings(**settings))
+    case = reopen_case(found)
+    settings = PruneSettings(**{name: found[name] for name in known})
+    # Nobody but the defender has the weights that a run began with.
+    trained = settings.dense_epochs or PruneSettings.dense_epochs
+    return case, PruneAgain(case.architecture.build, replace(settings, dense_epochs=trained))
 
 
-def _releases(run: RunFolder, build: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
-    """Return a run's pruned network, and the network before it was pruned."""
+def _releases(run: RunFolder, again: PruneAgain) -> tuple[nn.Module, nn.Module]:
+    """Return a run's pruned network as it is served, and the network before it was pruned."""
     networks = []
     for stage in ("model", "dense"):
-        network, finished = build(), run.recall(stage)
+        network, finished = again.build(), run.recall(stage)
         if finished is None:
             raise DataError(f"the run in {run.path} lacks its stage {stage!r}; prune again")
         load_weights(network, finished[1])
         networks.append(network)
-    return networks[0], networks[1]
+    defense = choose(again.settings.defense, again.settings.defense_options)
+    return served(networks[0], defense), networks[1]

@@ -1,7 +1,6 @@
 """What jobs do with data: remember which it was, and hold it as dense tensors in memory."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from privet import query
-from privet.data.registry import DATASETS, load
+from privet.data.registry import DATASETS
 from privet.data.table import Indices, Table
 from privet.errors import DataError
 from privet.fit import Dense
@@ -25,16 +24,6 @@ def data_settings(dataset: str, table: Table) -> dict[str, str]:
     """
     where = dataset if dataset in DATASETS else str(Path(dataset).expanduser().resolve())
     return {"dataset": where, "data": fingerprint(table)}
-
-
-def load_again(settings: Mapping[str, Any]) -> Table:
-    """Load the data of a run once more; `DataError` when it is not what the run was made on."""
-    table = load(settings["dataset"])
-    if fingerprint(table) != settings["data"]:
-        raise DataError(
-            f"{settings['dataset']} has changed since the run was made; restore it, or prune again"
-        )
-    return table
 
 
 def fingerprint(table: Table) -> str:

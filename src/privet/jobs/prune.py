@@ -1,28 +1,33 @@
 """`privet prune` and `privet.prune`: prune a network on a data set, or one's own in memory."""
 
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from privet import query
-from privet.data.registry import load
-from privet.data.splits import plant_canaries, pruning_split
-from privet.data.table import Table
-from privet.errors import DataError
+from privet.defenses import choose
+from privet.errors import OptionError, PrivetError
 from privet.fit import Dense
-from privet.jobs.inputs import as_dense, data_settings, dense
-from privet.jobs.prune_network import PruneSettings, prune_network
+from privet.jobs.cases import Source, open_case
+from privet.jobs.inputs import as_dense, dense
+from privet.jobs.known_scores import known_scores, spread
+from privet.jobs.prune_network import Pruned, prune_network
+from privet.jobs.search import Search
+from privet.jobs.settings import PruneSettings, recommended
 from privet.jobs.stages import open_run
-from privet.models import FullyConnected, parameters, reinitialized
+from privet.jobs.tune import tuned, tuned_in_memory
+from privet.models import describe, multiply_accumulates, nonzero, parameters, reinitialized
 from privet.pruning.iterate import Round
 from privet.seeds import derive
 from privet.signals import FloatArray
 
-__all__ = ["PruneRun", "PruneSettings", "prune", "prune_dataset"]
+__all__ = ["PruneRun", "PruneSettings", "Source", "prune", "prune_source", "recommended"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,10 @@ class PruneRun:
         The network as it was before the first round.
     scores
         Memorization scores of the training set, where the defense needed them.
+    guarantee
+        What the defense proves, where it proves something.
+    served
+        The pruned network as a service would answer with it; ``model`` itself with most defenses.
     """
 
     model: nn.Module
@@ -53,6 +62,8 @@ class PruneRun:
     original: nn.Module
     dense: nn.Module
     scores: FloatArray | None
+    guarantee: Mapping[str, Any] | None
+    served: nn.Module
 
     def rebuild(self) -> nn.Module:
         """Return a network of the original shape with fresh weights, for a shadow model."""
@@ -71,10 +82,11 @@ def prune(
     dev: Any,
     *,
     defense: str = "none",
+    options: Mapping[str, Any] | None = None,
     sparsity: float = 0.6,
-    rounds: int = 5,
+    rounds: int | None = None,
     pruner: str = "magnitude",
-    dense_epochs: int = 0,
+    dense_epochs: int | None = None,
     settings: PruneSettings | None = None,
     seed: int = 0,
 ) -> PruneRun:
@@ -83,49 +95,63 @@ def prune(
     Parameters
     ----------
     model
-        Any network with hidden linear layers that ends in class logits. An audit's shadow models,
-        and memorization scores, need every parameter's module to have ``reset_parameters``.
+        Any network with hidden layers that ends in class logits. An audit's shadow models,
+        memorization scores, and defenses that train from fresh weights need every parameter's
+        module to have ``reset_parameters``.
     train, dev
         ``(X, y)`` arrays or tensors, or map-style datasets of ``(x, y)``. ``dev`` stops rounds
         early and must not be the test set.
-    defense, sparsity, rounds, pruner
+    defense, options
+        A row of `privet.defenses.DEFENSES`, and changes to its defaults. "auto" searches for
+        defense, options and settings on ``train`` and ``dev`` (`privet.jobs.search`); the run's
+        ``settings`` say what was picked, and an audit prunes its shadow models under that.
+    sparsity, pruner
         See `PruneSettings`.
+    rounds
+        Rounds of pruning; by default what the defense was made for, mostly 5.
     dense_epochs
-        Most epochs to train the model before pruning; 0 if it comes trained.
+        Most epochs to train the model before pruning. By default 0, the model comes trained,
+        unless the defense shapes all of training and begins with fresh weights.
     settings
-        The remaining settings; the five above replace its own.
+        All settings at once, in place of the six above and of what the defense was made for.
     """
-    chosen = replace(
-        settings or PruneSettings(),
-        defense=defense,
-        sparsity=sparsity,
-        rounds=rounds,
-        pruner=pruner,
-        dense_epochs=dense_epochs,
-    )
     train, dev = as_dense(train, model), as_dense(dev, model)
+    if settings is None:
+        named = {"pruner": pruner, "rounds": rounds, "dense_epochs": dense_epochs}
+        given = {name: value for name, value in named.items() if value is not None}
+        if defense == "auto":
+            if options:
+                raise OptionError("the defense auto searches for its options; leave them out")
+            search = Search(sparsity=sparsity, fixed=given)
+            settings = tuned_in_memory(model, train, dev, search=search, seed=derive(seed, "tune"))
+        else:
+            if not choose(defense, options or {}).whole:
+                given = {"dense_epochs": 0, **given}
+            settings = recommended(defense, options, sparsity=sparsity, **given)
     pruned = prune_network(
         lambda: deepcopy(model),
         train,
         dev,
-        settings=chosen,
+        settings=settings,
         seed=derive(seed, "target"),
         fresh=lambda: reinitialized(model),
     )
     return PruneRun(
         model=pruned.model,
         rounds=pruned.rounds,
-        settings=chosen,
+        settings=settings,
         train=train,
         dev=dev,
         original=model,
         dense=pruned.dense,
         scores=pruned.scores,
+        guarantee=pruned.guarantee,
+        served=pruned.served,
     )
 
 
-def prune_dataset(
-    dataset: str, settings: PruneSettings, *, seed: int, out: Path, canaries: int = 0
+def prune_source(
+    source: Source, settings: PruneSettings | Search, *, out: Path, scores: Path | None = None
 ) -> dict[str, Any]:
     """Prune a network on a dataset into the run folder ``out``; return the run's result.
 
@@ -133,10 +159,11 @@ def prune_dataset(
 
     Parameters
     ----------
-    dataset
-        A registered name, or the path of a table or image folder (`privet.data.registry`).
-    canaries
-        Mislabeled samples for the audit (`privet.data.splits.plant_canaries`): 0, or at least 2.
+    settings
+        How to prune, or how to search for that first, in ``out/tune``.
+    scores
+        The folder of an audited run on the same data, whose memorization scores to use instead
+        of training models for them.
 
     Raises
     ------
@@ -145,54 +172,66 @@ def prune_dataset(
     DataError
         When the dataset is missing or malformed.
     """
-    original = load(dataset)
-    about = {**data_settings(dataset, original), "canaries": canaries, "seed": seed}
-    made = plant_canaries(original, pruning_split(original, seed), count=canaries, seed=seed)
-    table, split = made.table, made.split
-    architecture = default_architecture(table)
+    if isinstance(settings, Search):
+        settings = tuned(source, settings, out=out)
+    case = open_case(source)
+    known = None if scores is None else known_scores(scores, case)
+    about = {
+        **case.settings,
+        "scores_of": None if scores is None else str(scores.resolve()),
+        # The audit may be made again before an interrupted run goes on.
+        "scores_digest": None if known is None else sha256(known.tobytes()).hexdigest(),
+    }
     run = open_run(out, "prune", {**about, **asdict(settings)})
     if run.result is not None:
         return run.result
     started = time.perf_counter()
+    table, split = case.made.table, case.made.split
     train = dense(table, split.train)
-    pruned = prune_network(
-        architecture.build,
-        train,
-        dense(table, split.dev),
-        settings=settings,
-        seed=derive(seed, "target"),
-        stages=run,
-    )
-    run.keep("model", {"architecture": asdict(architecture)}, pruned.model.state_dict())
+    try:
+        pruned = prune_network(
+            case.build,
+            train,
+            dense(table, split.dev),
+            settings=settings,
+            seed=derive(source.seed, "target"),
+            stages=run,
+            fresh=case.architecture.build,
+            scores=known,
+        )
+    except PrivetError:
+        run.withdraw()
+        raise
+    run.keep("model", {"architecture": describe(case.architecture)}, pruned.model.state_dict())
     return run.finish(
         {
-            "dataset": dataset,
-            "model": "fc",
+            "dataset": source.dataset,
+            "model": describe(case.architecture)["architecture"],
             "defense": settings.defense,
+            "defense_options": dict(settings.defense_options),
             "pruner": settings.pruner,
             "sparsity": settings.sparsity,
             "rounds": [asdict(each) for each in pruned.rounds],
-            "train_accuracy": query.accuracy(pruned.model, *train),
-            "test_accuracy": query.accuracy(pruned.model, *dense(table, split.test)),
-            "parameters": parameters(pruned.model),
-            "nonzero": int(sum(p.count_nonzero() for p in pruned.model.parameters())),
-            "canaries": canaries,
+            "train_accuracy": query.accuracy(pruned.served, *train),
+            "test_accuracy": query.accuracy(pruned.served, *dense(table, split.test)),
+            "dense_test_accuracy": query.accuracy(pruned.dense, *dense(table, split.test)),
+            "guarantee": pruned.guarantee,
+            "scores": None if pruned.scores is None else spread(pruned.scores),
+            **_size(pruned, train[0][:1]),
+            "canaries": source.canaries,
             "seconds": time.perf_counter() - started,
-            "seed": seed,
+            "seed": source.seed,
             "versions": run.record["versions"],
         }
     )
 
 
-def default_architecture(table: Table) -> FullyConnected:
-    """Return WeMem's network for tables: 256 and 128 hidden units, dropout 0.1."""
-    if table.inputs.ndim != 2:
-        raise DataError(
-            f"{table.name} holds images; the fully connected model takes tables of numbers"
-        )
-    return FullyConnected(
-        table.inputs.shape[1],
-        (256, 128),
-        table.classes,
-        dropout=0.1,
-    )
+def _size(pruned: Pruned, example: Tensor) -> dict[str, int]:
+    """Return parameters, those that are not zero, and MACs of one record, before and after."""
+    return {
+        "parameters": parameters(pruned.model),
+        "nonzero": nonzero(pruned.model),
+        "macs": multiply_accumulates(pruned.model, example),
+        "dense_parameters": parameters(pruned.dense),
+        "dense_macs": multiply_accumulates(pruned.dense, example),
+    }

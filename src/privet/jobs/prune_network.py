@@ -6,78 +6,26 @@ repeats exactly what the defender did.
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from privet import defenses, query
-from privet.errors import OptionError
-from privet.fit import Dense, Setup, adam, fit, seeded
+from privet import defenses, pruning, query
+from privet.defenses import Defense, Guarantees, Serves, Taught
+from privet.fit import Dense, Setup, adam, cosine, fit, seeded
+from privet.jobs.settings import PruneSettings
 from privet.jobs.stages import Forgetful, Stages
-from privet.memorization import fold_scores
+from privet.memorization import memorization_scores
 from privet.models import load_weights
 from privet.progress import track
-from privet.pruning import PRUNERS
-from privet.pruning.iterate import Plan, Round, prune_rounds
-from privet.pruning.schedule import geometric
-from privet.seeds import derive
+from privet.pruning.iterate import Round, prune_rounds
+from privet.seeds import derive, generator
 from privet.signals import FloatArray
+from privet.teachers import out_of_fold
 
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """How a network is trained and pruned; the defaults are WeMem's for Location.
-
-    Parameters
-    ----------
-    defense, defense_options
-        A row of `privet.defenses.DEFENSES`, and changes to its defaults.
-    pruner
-        A row of `privet.pruning.PRUNERS`.
-    sparsity
-        Fraction removed in the end, in [0, 1); see `privet.pruning.schedule`.
-    rounds, epochs, patience
-        Rounds of pruning, most epochs of each, and epochs without progress that end one early.
-    dense_epochs
-        Most epochs of training before pruning starts; 0 takes the network as it is.
-    batch_size, learning_rate, weight_decay
-        Of Adam, in training and fine-tuning.
-    folds, fold_epochs
-        Folds of the memorization scores, and epochs that each fold's model trains.
-    """
-
-    defense: str = "none"
-    defense_options: Mapping[str, Any] = field(default_factory=dict)
-    pruner: str = "magnitude"
-    sparsity: float = 0.6
-    rounds: int = 5
-    epochs: int = 21
-    patience: int = 5
-    dense_epochs: int = 50
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 5e-4
-    folds: int = 5
-    fold_epochs: int = 50
-
-    def __post_init__(self) -> None:
-        _ = self.plan
-        defenses.choose(self.defense, self.defense_options)
-        if self.pruner not in PRUNERS:
-            raise OptionError(f"unknown pruner {self.pruner!r}; choose from {', '.join(PRUNERS)}")
-        if self.batch_size < 1 or not self.learning_rate > 0 or self.dense_epochs < 0:
-            raise OptionError(
-                f"batch_size and learning_rate must be positive, dense_epochs at least 0; got "
-                f"{self.batch_size}, {self.learning_rate} and {self.dense_epochs}"
-            )
-
-    @property
-    def plan(self) -> Plan:
-        """The rounds."""
-        return Plan(tuple(geometric(self.sparsity, self.rounds)), self.epochs, self.patience)
+Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,23 +42,35 @@ class Pruned:
         How each round went.
     scores
         Memorization scores of the training set, where the defense needed them.
+    guarantee
+        What the defense proves, where it proves something.
+    defense
+        The defense it was pruned under.
     """
 
     model: nn.Module
     dense: nn.Module
     rounds: tuple[Round, ...]
     scores: FloatArray | None
+    guarantee: Mapping[str, Any] | None
+    defense: Defense
+
+    @property
+    def served(self) -> nn.Module:
+        """The pruned network as a service would answer with it; only some defenses differ."""
+        return served(self.model, self.defense)
 
 
 def prune_network(
-    build: Callable[[], nn.Module],
+    build: Build,
     train: Dense,
     dev: Dense,
     *,
     settings: PruneSettings,
     seed: int,
     stages: Stages | None = None,
-    fresh: Callable[[], nn.Module] | None = None,
+    fresh: Build | None = None,
+    scores: FloatArray | None = None,
 ) -> Pruned:
     """Train a network from ``build``, then prune it in rounds under the settings' defense.
 
@@ -123,50 +83,18 @@ def prune_network(
     stages
         Where finished stages are kept and taken up again; in memory only by default.
     fresh
-        Makes an untrained network for the memorization scores, where ``build`` gives a trained
-        one; ``build`` by default.
+        Makes an untrained network where ``build`` gives a trained one; ``build`` by default. For
+        memorization scores, for teachers, and for defenses that shape all of training.
+    scores
+        Memorization scores of the training set, where they are known already.
     """
-    stages = stages or Forgetful()
+    stages, fresh = stages or Forgetful(), fresh or build
     defense = defenses.choose(settings.defense, settings.defense_options)
-    setup = _dense(build, train, dev=dev, settings=settings, seed=seed, stages=stages)
-    unpruned = deepcopy(setup.model)
-    pruner = PRUNERS[settings.pruner]
-    sizes = pruner.sizes(setup.model)
-    if defense.needs_scores:
-        scores = _scores(setup, fresh or build, settings=settings, seed=seed, stages=stages)
-        setup = replace(setup, scores=scores)
-    done: list[Round] = []
-    while (finished := stages.recall(f"round-{len(done)}")) is not None:
-        load_weights(setup.model, finished[1])
-        done.append(Round(**finished[0]))
-    upcoming = prune_rounds(
-        setup,
-        settings.plan,
-        pruner=pruner,
-        sizes=sizes,
-        defend=defense.start,
-        dev=dev,
-        seed=seed,
-        done=tuple(done),
-    )
-    for each in track(upcoming, "pruning rounds", total=settings.rounds - len(done)):
-        stages.keep(f"round-{each.round}", asdict(each), setup.model.state_dict())
-        done.append(each)
-    return Pruned(setup.model, unpruned, tuple(done), setup.scores)
-
-
-def _dense(
-    build: Callable[[], nn.Module],
-    train: Dense,
-    *,
-    dev: Dense,
-    settings: PruneSettings,
-    seed: int,
-    stages: Stages,
-) -> Setup:
-    """Return the setup around the trained dense network."""
     with seeded(derive(seed, "initialize")):
-        model = build()
+        model = fresh() if defense.whole and settings.dense_epochs else build()
+    if train[0].ndim == 4:
+        # Convolutions on processors run up to twice as fast with channels last.
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     setup = Setup(
         model=model,
         inputs=train[0],
@@ -174,39 +102,152 @@ def _dense(
         optimizer=adam(settings.learning_rate),
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
+        dev=dev,
+        scores=scores,
     )
-    if (finished := stages.recall("dense")) is not None:
-        load_weights(model, finished[1])
-        return setup
-    if settings.dense_epochs:
-        fit(
-            setup,
-            derive(seed, "dense"),
-            most=settings.dense_epochs,
-            dev=dev,
-            patience=settings.patience,
+    setup = _informed(setup, defense, settings=settings, seed=seed, fresh=fresh, stages=stages)
+    shaped = defense.start if defense.whole else _unchanged
+    rewind = _rewound(shaped, setup, settings=settings, seed=seed)
+    _train(shaped(setup), dev, settings=settings, seed=seed, stages=stages)
+    dense = deepcopy(model)
+    setup = replace(setup, dense=dense)
+    rounds = _prune(setup, defense, settings=settings, seed=seed, stages=stages, rewind=rewind)
+    guarantee = None
+    if isinstance(defense, Guarantees):
+        # All epochs that might have run count: the data had a say in which one was the last.
+        epochs = settings.rounds * settings.epochs
+        epochs += settings.dense_epochs if defense.whole else 0
+        guarantee = defense.guarantee(
+            samples=len(train[1]), batch_size=settings.batch_size, epochs=epochs
         )
-    stages.keep("dense", {"dev_accuracy": query.accuracy(model, *dev)}, model.state_dict())
+    return Pruned(model, dense, rounds, setup.scores, guarantee, defense)
+
+
+def served(model: nn.Module, defense: Defense) -> nn.Module:
+    """Return the network as a service under the defense would answer with it."""
+    return defense.serve(model) if isinstance(defense, Serves) else model
+
+
+def _unchanged(setup: Setup) -> Setup:
     return setup
 
 
-def _scores(
+def _informed(
     setup: Setup,
-    build: Callable[[], nn.Module],
+    defense: Defense,
+    *,
+    settings: PruneSettings,
+    seed: int,
+    fresh: Build,
+    stages: Stages,
+) -> Setup:
+    """Return the setup with what the defense needs to know; each piece is computed once a run."""
+
+    def once(name: str, compute: Callable[[], Tensor]) -> Tensor:
+        if (finished := stages.recall(name)) is not None:
+            return torch.as_tensor(finished[1]["answer"])
+        answer = compute()
+        stages.keep(name, {}, {"answer": answer})
+        return answer
+
+    if "scores" in defense.needs:
+        scores = setup.scores
+        if scores is None:
+            scores = memorization_scores(
+                setup,
+                derive(seed, "scores"),
+                build=fresh,
+                epochs=settings.score_epochs,
+                estimate="folds" if settings.scores == "shuffled" else settings.scores,
+                models=settings.score_models,
+                once=once,
+            )
+        if settings.scores == "shuffled":
+            scores = generator(seed, "shuffled scores").permutation(scores)
+        setup = replace(setup, scores=scores)
+    if isinstance(defense, Taught):
+        labels = out_of_fold(
+            setup,
+            derive(seed, "teachers"),
+            teacher=defense.teacher,
+            folds=defense.folds,
+            build=fresh,
+            epochs=settings.score_epochs,
+            once=once,
+        )
+        setup = replace(setup, soft_labels=labels)
+    return setup
+
+
+def _train(setup: Setup, dev: Dense, *, settings: PruneSettings, seed: int, stages: Stages) -> None:
+    """Train the dense network before pruning."""
+    model, most = setup.model, settings.dense_epochs
+    if (finished := stages.recall("dense")) is not None:
+        load_weights(model, finished[1])
+        return
+    spent = 0
+    if most:
+        fitted = fit(
+            _annealed(setup, settings, most),
+            derive(seed, "dense"),
+            most=most,
+            dev=dev,
+            patience=settings.patience,
+            keep="last" if settings.patience is None else "best",
+        )
+        spent = fitted.epochs
+    record = {"epochs": spent, "dev_accuracy": query.accuracy(model, *dev)}
+    stages.keep("dense", record, model.state_dict())
+
+
+def _rewound(
+    shaped: Callable[[Setup], Setup], setup: Setup, *, settings: PruneSettings, seed: int
+) -> Mapping[str, Tensor] | None:
+    """Return the weights that the survivors of each pruning return to, if they do.
+
+    Training repeats exactly from its seed, so its first epochs are run again on a copy.
+    """
+    if settings.rewind is None:
+        return None
+    copy = deepcopy(setup.model)
+    if settings.rewind:
+        again = _annealed(replace(setup, model=copy), settings, settings.dense_epochs)
+        fit(shaped(again), derive(seed, "dense"), most=settings.rewind, keep="last")
+    return copy.state_dict()
+
+
+def _prune(
+    setup: Setup,
+    defense: Defense,
     *,
     settings: PruneSettings,
     seed: int,
     stages: Stages,
-) -> FloatArray:
-    """Return the memorization scores of the training set, computed once a run."""
-    if (finished := stages.recall("scores")) is not None:
-        return np.asarray(finished[1]["scores"])
-    scores = fold_scores(
-        setup,
-        derive(seed, "scores"),
-        build=build,
-        epochs=settings.fold_epochs,
-        folds=settings.folds,
+    rewind: Mapping[str, Tensor] | None,
+) -> tuple[Round, ...]:
+    """Prune ``setup.model`` round by round; finished rounds are taken up from the stages."""
+    example = torch.zeros(1, *setup.inputs.shape[1:])
+    pruner = pruning.choose(settings.pruner, settings.pruner_options)
+    sizes = pruner.sizes(setup.model, example)
+    done: list[Round] = []
+    while (finished := stages.recall(f"round-{len(done)}")) is not None:
+        load_weights(setup.model, finished[1])
+        done.append(Round(**finished[0]))
+    upcoming = prune_rounds(
+        _annealed(setup, settings, settings.epochs),
+        settings.plan,
+        pruner=pruner,
+        sizes=sizes,
+        defend=defense.start,
+        seed=seed,
+        rewind=rewind,
+        done=tuple(done),
     )
-    stages.keep("scores", {"folds": settings.folds}, {"scores": torch.from_numpy(scores)})
-    return scores
+    for each in track(upcoming, "pruning rounds", total=settings.rounds - len(done)):
+        stages.keep(f"round-{each.round}", asdict(each), setup.model.state_dict())
+        done.append(each)
+    return tuple(done)
+
+
+def _annealed(setup: Setup, settings: PruneSettings, epochs: int) -> Setup:
+    return replace(setup, rate=cosine(epochs) if settings.anneal else None)

@@ -57,6 +57,8 @@ class Attacker:
         Which samples shadow models draw members from, and which stop their training early.
     make
         How the target was made; shadow models are made the same way (an adaptive attacker).
+    noisy
+        Whether models are asked about noisy inputs too, which takes thirty times the queries.
     """
 
     data: Dense
@@ -64,6 +66,7 @@ class Attacker:
     pool: ShadowPool
     make: Make
     seed: int
+    noisy: bool = True
 
     @property
     def asked(self) -> IntArray:
@@ -75,7 +78,14 @@ class Attacker:
     def fingerprint(self) -> str:
         """SHA-256 of the samples, who may draw which, and the noise; in hexadecimal."""
         noise = (query.SENSITIVITY_DRAWS, query.SENSITIVITY_SCALE, query.ROBUSTNESS_DRAWS)
-        about = (self.audited, self.pool.drawn, self.seed, *noise, query.ROBUSTNESS_SCALES)
+        about = (
+            self.audited,
+            self.pool.drawn,
+            self.seed,
+            *noise,
+            query.ROBUSTNESS_SCALES,
+            self.noisy,
+        )
         digest = hashlib.sha256(repr((FORMAT, about)).encode())
         arrays = (*(part.numpy() for part in self.data), self.pool.pool, self.pool.dev)
         for array in arrays:
@@ -208,6 +218,8 @@ def _ask(releases: Sequence[nn.Module], attacker: Attacker) -> Answers:
         _logits(release): query.logits(model, inputs).numpy()
         for release, model in enumerate(releases)
     }
+    if not attacker.noisy:
+        return answers
     answers["sensitivity"] = query.sensitivity(releases[0], inputs, seed=seed)
     answers["robustness"] = query.robustness(releases[0], inputs, truth, seed=seed)
     return answers
@@ -242,7 +254,8 @@ def _evidence(
     labels = attacker.data[1].numpy()[attacker.asked]
 
     def signals(answers: Answers, rows: slice | IntArray) -> Signals:
-        noisy = (answers["sensitivity"], answers["robustness"]) if release == 0 else ()
+        asked_noise = attacker.noisy and release == 0
+        noisy = (answers["sensitivity"], answers["robustness"]) if asked_noise else ()
         return Signals(
             answers[_logits(release)][:, rows], labels[rows], *(part[:, rows] for part in noisy)
         )

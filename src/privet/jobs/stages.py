@@ -67,7 +67,9 @@ class RunFolder:
         from safetensors.torch import save_file
 
         with replacing(self._file(name)) as temporary:
-            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+            # Copies, since weights that two layers share would be refused.
+            whole = {key: value.contiguous().clone() for key, value in tensors.items()}
+            save_file(whole, temporary)
         self.record["stages"][name] = dict(record)
         self._save()
 
@@ -81,6 +83,13 @@ class RunFolder:
         self.record["result"] = result
         self._save()
         return result
+
+    def withdraw(self) -> None:
+        """Remove the record of a run that could not even begin; keep one with finished stages."""
+        if not self.record["stages"]:
+            (self.path / RECORD).unlink()
+            with suppress(OSError):  # not empty: something else is in it
+                self.path.rmdir()
 
     def _save(self) -> None:
         write_json(self.path / RECORD, self.record)
@@ -114,7 +123,7 @@ def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
                     f"{asked.get(key)!r}; choose another --out"
                 )
         return found
-    if path.exists() and (not path.is_dir() or any(not _abandoned(p) for p in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not _begun(p) for p in path.iterdir())):
         raise OptionError(f"{path} exists and holds no run of privet; choose another --out")
     record = {
         "format": FORMAT,
@@ -129,9 +138,13 @@ def open_run(path: Path, kind: str, settings: Mapping[str, Any]) -> RunFolder:
     return run
 
 
-def _abandoned(file: Path) -> bool:
-    """Say whether a file is what a run killed in its very first write leaves behind."""
-    return file.name.startswith(f".{RECORD}.")
+def _begun(file: Path) -> bool:
+    """Say whether a run leaves this behind before its first record is whole.
+
+    That is the record, half written when the run was killed, and the search that it began with.
+    """
+    searched = file.name == "tune" and (file / RECORD).exists()
+    return searched or file.name.startswith(f".{RECORD}.")
 
 
 def read_run(path: Path, kind: str) -> RunFolder:
@@ -150,7 +163,7 @@ def read_run(path: Path, kind: str) -> RunFolder:
 def versions() -> dict[str, str]:
     """Return the versions that figures depend on; what is not installed is left out."""
     found = {"python": platform.python_version()}
-    for name in ("privet", "numpy", "scipy", "scikit-learn", "torch", "torch-pruning"):
+    for name in ("privet", "numpy", "scipy", "scikit-learn", "torch", "torch-pruning", "optuna"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

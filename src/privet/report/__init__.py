@@ -7,7 +7,9 @@ read from the document, so a page can be made again anywhere from the JSON alone
 - `privet.report.tables` arranges them, for the terminal and the page alike;
   `privet.report.exposure`, `privet.report.comparison`, `privet.report.definitions` and
   `privet.report.cards` do so for those whom averages hide, defenses side by side, Definitions 1-3
-  and a bundle's card; `privet.report.attacker` says what an audit's attacker knew,
+  and a bundle's card; `privet.report.scenarios` for a scenario analysis;
+  `privet.report.tuning` for a search for settings; `privet.report.attacker` says what an audit's
+  attacker knew,
 - `privet.report.terminal` shows the tables with Rich, `privet.report.markdown` writes them for
   documents,
 - `privet.report.plots` and `privet.report.grouped` draw them as inline SVG (matplotlib, imported
@@ -23,7 +25,7 @@ from privet.report.wording import printable
 
 __all__ = ["Kind", "printable", "render_html"]
 
-Kind = Literal["run", "protect", "demo"]
+Kind = Literal["run", "protect", "analyse", "tune", "demo"]
 
 
 def render_html(document: Mapping[str, Any], kind: Kind) -> str:
@@ -36,10 +38,11 @@ def render_html(document: Mapping[str, Any], kind: Kind) -> str:
     ----------
     document
         A finished JSON document: for ``"run"`` a mapping of ``"prune"`` and ``"audit"`` (the
-        latter may be None), for ``"protect"`` what a protection build wrote, for ``"demo"``
-        what the guided tour wrote. It is not changed.
+        latter may be None), for ``"protect"`` what a protection build wrote, for ``"analyse"``
+        a scenario analysis' result, for ``"tune"`` a search's, for ``"demo"`` what the guided
+        tour wrote. It is not changed.
     kind
-        Which of the three it is.
+        Which of these it is.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from privet.errors import DataError, OptionError, PrivetError
-from privet.report import sections, tables, wording
+from privet.report import sections, tables, tuning, wording
 from privet.report.blocks import Section
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ _SECTIONS: dict[str, Callable[[Document], list[Section]]] = {
     "run": sections.run,
     "protect": sections.protect,
     "demo": sections.demo,
+    "analyse": sections.analyse,
+    "tune": tuning.sections,
 }
 
 
@@ -48,6 +50,12 @@ def _heading(document: Document, kind: str) -> tuple[str, list[str]]:
     if kind == "protect":
         build = document
         return f"Protection of {build['dataset']}", [f"{len(build['tiers'])} tiers built."]
+    if kind == "analyse":
+        spent = f"The analysis took {wording.duration(document['seconds'])}."
+        return f"{document['dataset']}: what makes pruning leak", [spent]
+    if kind == "tune":
+        spent = f"All trials together took {wording.duration(document['seconds'])}."
+        return f"{document['dataset']}: settings searched for", [spent]
     pruned = document["prune"]
     spent = wording.duration(pruned["seconds"])
     described = tables.described(pruned)

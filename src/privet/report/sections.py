@@ -14,7 +14,9 @@ from privet.report import (
     grouped,
     overall,
     plots,
+    scenarios,
     tables,
+    tuning,
     wording,
 )
 from privet.report.blocks import Block, Commands, Facts, Fold, Numbers, Plot, Prose, Section
@@ -38,8 +40,8 @@ GUESSING = (
 
 
 def run(document: Document) -> list[Section]:
-    """Return the sections on one pruning run and its audit, which may be absent."""
-    pruned, audit = document["prune"], document.get("audit")
+    """Return the sections on one pruning run, its audit and its search, which may be absent."""
+    pruned, audit, searched = document["prune"], document.get("audit"), document.get("tune")
     facts = [
         ("test accuracy", wording.percent(pruned["test_accuracy"])),
         ("train accuracy", wording.percent(pruned["train_accuracy"])),
@@ -62,6 +64,7 @@ def run(document: Document) -> list[Section]:
         Section("What leaks", leaks),
         *(_exposed(audit) if audit is not None else []),
         Section("Round by round", tuple(_pruned(pruned, identity="run"))),
+        *([tuning.section(searched, "How the settings were chosen")] if searched else []),
         _settings([("Pruning", pruned), ("Audit", audit)]),
     ]
 
@@ -71,6 +74,25 @@ def protect(document: Document) -> list[Section]:
     return [
         Section("What the protection does", tuple(_protected(document))),
         _settings([("Protection", document)]),
+    ]
+
+
+def analyse(document: Document) -> list[Section]:
+    """Return the sections on one scenario analysis."""
+    plot = Plot(
+        scenarios.plot(document, identity="variants"),
+        "One row a way of pruning. The farther right of the dotted line at 0.5 (guessing), the "
+        "more the pruned network tells about who was in the training data. Where rounds on the "
+        "same rows lie right of the other rows, reusing data leaks; where upward triangles lie "
+        "right of downward ones, samples that models easily learn by heart do. Bars are one "
+        "standard error.",
+    )
+    blocks: list[Block] = [Prose(scenarios.verdict(document)), plot]
+    blocks.append(Numbers(scenarios.variants(document)))
+    blocks += [Prose(sentence) for sentence in scenarios.readings(document)]
+    return [
+        Section("What raises leakage", tuple(blocks)),
+        _settings([("Analysis", document)]),
     ]
 
 

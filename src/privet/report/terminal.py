@@ -10,7 +10,17 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from privet.report import attacker, cards, comparison, definitions, exposure, tables, wording
+from privet.report import (
+    attacker,
+    cards,
+    comparison,
+    definitions,
+    exposure,
+    scenarios,
+    tables,
+    tuning,
+    wording,
+)
 from privet.report.tables import Table
 
 LONGEST_FIGURE = 20
@@ -53,6 +63,16 @@ def audit_table(audit: Mapping[str, Any]) -> Fitting:
 def prune_table(run: Mapping[str, Any]) -> RichTable:
     """Return a pruning run round by round, the finished model's figures below."""
     return rich(tables.rounds(run))
+
+
+def analysis_table(analysis: Mapping[str, Any]) -> RichTable:
+    """Return a scenario analysis, one variant of pruning a row."""
+    return rich(scenarios.variants(analysis))
+
+
+def tune_table(search: Mapping[str, Any]) -> RichTable:
+    """Return a search's best trials, the pick marked."""
+    return rich(tuning.front(search))
 
 
 def protect_table(build: Mapping[str, Any]) -> RichTable:

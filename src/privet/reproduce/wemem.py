@@ -1,25 +1,27 @@
 """WeMem's comparison of defenses (NDSS 2025): what each keeps, costs and leaks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from privet.defenses import DEFENSES
+from privet.defenses import choose
 from privet.errors import DataError, OptionError
 from privet.files import read_json, write_json
 from privet.jobs.audit import Settings
 from privet.jobs.audit_run import audit_run
-from privet.jobs.prune import PruneSettings, prune_dataset
+from privet.jobs.prune import PruneSettings, Source, prune_source
 from privet.jobs.stages import versions
 from privet.metrics import clopper_pearson
 from privet.progress import track
+from privet.reproduce.rows import Row
 
 Document = dict[str, Any]
 
 PUBLISHED: Mapping[tuple[str, str], Mapping[str, float]] = {
-    ("location", "none"): {"test_accuracy": 0.641, "samia_accuracy": 0.906},
+    ("location", "base"): {"test_accuracy": 0.641, "samia_accuracy": 0.906},
     ("location", "rsw"): {"test_accuracy": 0.640, "samia_accuracy": 0.756},
     ("location", "swmr"): {"test_accuracy": 0.633, "samia_accuracy": 0.718},
 }
@@ -27,68 +29,116 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, float]] = {
 balanced: members outnumber nonmembers, so it cannot be compared with a balanced one."""
 
 
+POOLED = ("conf", "entr", "mentr", "hconf", "nn", "nn-top3", "nn-class", "samia")
+"""The paper's attacks that hold all samples to one rule."""
+CALIBRATED = ("lira", "lira-offline", "rmia", "rmia-offline", "calibrated")
+"""Attacks that hold each sample to models that did and did not train on it."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a reproduction is, beside the data set.
+
+    Parameters
+    ----------
+    samples, model, width
+        See `privet.jobs.cases.Source`; 0 and "auto" take the usual ones.
+    changes
+        Changes to the usual settings, such as fewer epochs.
+    """
+
+    samples: int = 0
+    model: str = "auto"
+    width: int = 0
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+SCALES: Mapping[str, Scale] = {
+    "cifar10-images": Scale(
+        samples=2000,
+        width=8,
+        changes={"dense_epochs": 20, "rounds": 3, "epochs": 8, "score_epochs": 15},
+    ),
+}
+"""What two processor cores manage within the hour, for data sets that would take longer."""
+
+
 def reproduce_wemem(
     dataset: str,
     *,
     out: Path,
-    defenses: Sequence[str] = tuple(DEFENSES),
-    sparsity: float = 0.6,
+    rows: Sequence[Row],
+    sparsities: Sequence[float] = (0.6,),
     seeds: Sequence[int] = (0, 1, 2),
+    scale: Scale | None = None,
     settings: Settings,
 ) -> Document:
-    """Prune and audit ``dataset`` under every defense and seed; write ``wemem.json`` and return it.
+    """Prune and audit ``dataset`` in every row's way; write ``wemem.json`` and return it.
 
-    Runs stay in ``out``, a folder for each defense and seed; the same call on the same folder
-    takes up finished ones, so an interrupted reproduction goes on where it stopped. The seed fixes
-    the split, the target, the shadow models and the attacks together.
+    Runs stay in ``out``, a folder for each row, sparsity and seed; the same call on the same
+    folder takes up finished ones, so an interrupted reproduction goes on where it stopped. The
+    seed fixes the split, the target, the shadow models and the attacks together. Rows that fix
+    their own sparsity are run once.
 
     Parameters
     ----------
+    scale
+        By default `SCALES`, or everything as usual.
     settings
         How each run is audited; its seed is replaced by the run's.
 
     Raises
     ------
     OptionError
-        On an unknown defense, or no seed at all.
+        On no seed or sparsity at all.
     """
-    if unknown := [name for name in defenses if name not in DEFENSES]:
-        raise OptionError(f"unknown defense {unknown[0]!r}; choose from {', '.join(DEFENSES)}")
-    if not seeds or not defenses:
-        raise OptionError("reproducing takes at least one seed and one defense")
-    if len(set(defenses)) < len(defenses) or len(set(seeds)) < len(seeds):
-        raise OptionError(f"name each defense and seed once; got {', '.join(defenses)}")
-    pairs = [(defense, seed) for defense in defenses for seed in seeds]
-    runs: dict[str, list[tuple[Document, Document]]] = {defense: [] for defense in defenses}
-    for defense, seed in track(pairs, "defenses and seeds"):
-        folder = out / f"{defense}-seed-{seed}"
-        made = PruneSettings(defense=defense, sparsity=sparsity)
-        pruned = prune_dataset(dataset, made, seed=seed, out=folder)
-        runs[defense].append((pruned, _audited(folder, _seeded(settings, seed))))
+    if not seeds or not sparsities or len(set(seeds)) < len(seeds):
+        raise OptionError(f"reproducing takes a sparsity, and each seed once; got {seeds}")
+    scale = SCALES.get(dataset, Scale()) if scale is None else scale
+    plans = _plans(rows, sparsities, scale)
+    found: list[list[tuple[Document, Document]]] = [[] for _ in plans]
+    # All ways for the first seed, then the next: an interrupted table is a table of fewer seeds.
+    work = [(seed, number) for seed in seeds for number in range(len(plans))]
+    for seed, number in track(work, "runs"):
+        row, pruning = plans[number]
+        folder = out / f"{row.name}-{pruning.sparsity:g}-seed-{seed}"
+        source = Source(
+            dataset, model=scale.model, width=scale.width, samples=scale.samples, seed=seed
+        )
+        pruned = prune_source(source, pruning, out=folder)
+        found[number].append((pruned, _audited(folder, replace(settings, seed=seed))))
     document = {
         "dataset": dataset,
-        "sparsity": sparsity,
+        "sparsity": sparsities[0] if len(sparsities) == 1 else list(sparsities),
+        "scale": asdict(scale),
         "seeds": list(seeds),
         "shadows": settings.shadows,
         "attacks": "all" if settings.attacks == "all" else sorted(settings.chosen),
         "adaptive": settings.adaptive,
         "online": settings.online,
-        "rows": [_row(dataset, defense, sparsity, runs[defense]) for defense in defenses],
+        "pooled": list(POOLED),
+        "calibrated": list(CALIBRATED),
+        "rows": [
+            _row(dataset, row, pruning, runs)
+            for (row, pruning), runs in zip(plans, found, strict=True)
+        ],
         "versions": versions(),
     }
     write_json(out / "wemem.json", document)
     return document
 
 
-def _seeded(settings: Settings, seed: int) -> Settings:
-    return Settings(
-        tuple(settings.chosen) if settings.attacks != "all" else "all",
-        settings.shadows,
-        settings.adaptive,
-        settings.online,
-        seed,
-        settings.jobs,
-    )
+def _plans(
+    rows: Sequence[Row], sparsities: Sequence[float], scale: Scale
+) -> list[tuple[Row, PruneSettings]]:
+    """Return each row with its settings at each sparsity; all are checked before anything runs."""
+    plans: list[tuple[Row, PruneSettings]] = []
+    for sparsity in sparsities:
+        for row in rows:
+            plan = (row, row.settings(sparsity, scale.changes))
+            if plan not in plans:
+                plans.append(plan)
+    return plans
 
 
 def _audited(folder: Path, settings: Settings) -> Document:
@@ -113,31 +163,61 @@ def _audited(folder: Path, settings: Settings) -> Document:
 
 
 def _row(
-    dataset: str, defense: str, sparsity: float, runs: Sequence[tuple[Document, Document]]
+    dataset: str, row: Row, pruning: PruneSettings, runs: Sequence[tuple[Document, Document]]
 ) -> Document:
-    """Return one defense over all seeds: means, standard deviations, pooled intervals."""
+    """Return one row over all seeds: means, standard deviations, pooled intervals."""
     names = [finding["attack"] for finding in runs[0][1]["findings"]]
     by_attack = {
-        name: [
-            finding
-            for _, audit in runs
-            for finding in audit["findings"]
-            if finding["attack"] == name
-        ]
+        name: _attack(
+            [
+                finding
+                for _, audit in runs
+                for finding in audit["findings"]
+                if finding["attack"] == name
+            ]
+        )
         for name in names
     }
-    advantages = [_mean_advantage(audit) for _, audit in runs]
+    chosen = choose(pruning.defense, pruning.defense_options)
+    published = PUBLISHED.get((dataset, row.name)) if pruning.sparsity == 0.6 else None
     return {
-        "defense": defense,
-        "setting": ", ".join(f"{key} {value}" for key, value in vars(DEFENSES[defense]).items()),
+        "defense": row.name,
+        "control": row.control,
+        "about": row.about,
+        "sparsity": pruning.sparsity,
+        "setting": ", ".join(f"{key} {value}" for key, value in vars(chosen).items()),
+        "settings": asdict(pruning),
         **_spread("test_accuracy", [pruned["test_accuracy"] for pruned, _ in runs]),
         **_spread("train_accuracy", [pruned["train_accuracy"] for pruned, _ in runs]),
         **_spread("seconds", [pruned["seconds"] for pruned, _ in runs]),
         **_spread("audit_seconds", [audit["seconds"] for _, audit in runs]),
-        "attacks": {name: _attack(found) for name, found in by_attack.items()},
-        **_spread("mean_advantage", advantages),
-        "published": PUBLISHED.get((dataset, defense)) if sparsity == 0.6 else None,
+        "guarantee": runs[0][0].get("guarantee"),
+        "attacks": by_attack,
+        **_spread("pooled_balanced_accuracy", [_pooled_balanced(audit) for _, audit in runs]),
+        "strongest_pooled": _strongest(by_attack, POOLED),
+        "strongest_calibrated": _strongest(by_attack, CALIBRATED),
+        **_spread("mean_advantage", [_mean_advantage(audit) for _, audit in runs]),
+        "published": published,
     }
+
+
+def _pooled_balanced(audit: Document) -> float | None:
+    """Return the mean balanced accuracy of the paper's pooled attacks, those that were run."""
+    found = [
+        finding["balanced_accuracy"]
+        for finding in audit["findings"]
+        if finding["attack"] in POOLED and finding["balanced_accuracy"] is not None
+    ]
+    return float(np.mean(found)) if found else None
+
+
+def _strongest(by_attack: Mapping[str, Document], among: Sequence[str]) -> Document | None:
+    """Return the attack with the highest mean AUC of some, None where none of them was run."""
+    known = [name for name in among if name in by_attack]
+    if not known:
+        return None
+    name = max(known, key=lambda each: float(by_attack[each]["auc"]))
+    return {"attack": name, "auc": by_attack[name]["auc"], "auc_sd": by_attack[name]["auc_sd"]}
 
 
 def _mean_advantage(audit: Document) -> float | None:
