@@ -18,6 +18,8 @@ from torch.nn.functional import cross_entropy
 
 from privet import query
 from privet.errors import OptionError
+from privet.fast import Adam, float32_products
+from privet.fused import Forward, fused
 from privet.lazy_adam import LazyAdam
 from privet.progress import track
 from privet.seeds import derive
@@ -148,11 +150,13 @@ class Fitted:
 
 
 def adam(learning_rate: float) -> OptimizerFactory:
-    """Return a factory of Adam, lazy on the rows of a sparse first layer where there is one."""
+    """Return a factory of Adam: lazy on a sparse first layer, and as fast as the model allows."""
 
     def make(model: nn.Module) -> Optimizer:
         if LazyAdam.applies_to(model):
             return LazyAdam(model, lr=learning_rate)
+        if Adam.applies_to(model):
+            return Adam(model, lr=learning_rate)
         return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
     return make
@@ -186,15 +190,16 @@ def epochs(setup: Setup, seed: int) -> Generator[int, None, None]:
     """
     optimizer = setup.optimizer(setup.model)
     try:
-        for epoch in count():
-            with seeded(derive(seed, "epoch", epoch)):
-                setup.model.train()
-                batches = _batches(setup, epoch)
-                for number, batch in enumerate(batches):
-                    if setup.rate is not None:
-                        _set_rate(optimizer, setup.rate(epoch + number / len(batches)))
-                    _step(setup, optimizer, batch, epoch)
-            yield epoch
+        with fused(setup.model, setup.inputs) as forward:
+            for epoch in count():
+                with seeded(derive(seed, "epoch", epoch)), float32_products():
+                    setup.model.train()
+                    batches = _batches(setup, epoch)
+                    for number, batch in enumerate(batches):
+                        if setup.rate is not None:
+                            _set_rate(optimizer, setup.rate(epoch + number / len(batches)))
+                        _step(setup, optimizer, batch, epoch=epoch, forward=forward)
+                yield epoch
     finally:
         if isinstance(optimizer, LazyAdam):
             optimizer.finish()
@@ -282,13 +287,13 @@ def _set_rate(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
-def _step(setup: Setup, optimizer: Optimizer, batch: Pass, epoch: int) -> None:
+def _step(setup: Setup, optimizer: Optimizer, batch: Pass, *, epoch: int, forward: Forward) -> None:
     for group in optimizer.param_groups:
         group["weight_decay"] = batch.weight_decay
     inputs, labels = take(setup.inputs, batch.indices), setup.labels[batch.indices]
-    step = Step(setup.model, epoch, batch.indices, inputs, labels, setup.model(inputs))
+    step = Step(setup.model, epoch, batch.indices, inputs, labels, forward(inputs))
     loss = setup.loss(step)
-    if not torch.isfinite(loss):
+    if not math.isfinite(loss.item()):
         raise OptionError(
             f"the loss became {loss.item()} in epoch {epoch}; lower the learning rate"
         )

@@ -54,7 +54,7 @@ def take(inputs: Inputs, indices: Tensor | NDArray[np.integer]) -> Tensor:
         When ``inputs`` is of another type, e.g. SciPy's CSC.
     """
     if isinstance(inputs, Tensor):
-        return inputs[torch.as_tensor(indices)]
+        return inputs.index_select(0, torch.as_tensor(indices))
     if not (sparse.issparse(inputs) and inputs.format == "csr"):
         raise DataError(
             f"inputs must be a tensor or a SciPy CSR array; got {type(inputs).__name__}, "

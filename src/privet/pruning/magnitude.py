@@ -75,11 +75,17 @@ class Magnitude:
         weights = {name: model.get_parameter(name) for name in keep}
         check_keep(keep, {name: weight.numel() for name, weight in weights.items()})
         masks = {name: _largest(weight, keep[name]) for name, weight in weights.items()}
+        lazy = _lazy(model)
 
         @torch.no_grad()
         def hold() -> None:
-            _settle(model)  # updates held back would revive what is removed
+            for layer in lazy:
+                layer.flush()  # updates held back would revive what is removed
             for name, weight in weights.items():
+                if masks[name].stride() != weight.stride():
+                    # Training may have moved the weight to another layout; a product of two
+                    # layouts takes ten times as long.
+                    masks[name] = torch.empty_like(weight).copy_(masks[name])
                 weight.mul_(masks[name])
 
         hold()
@@ -90,13 +96,17 @@ def _largest(weight: Tensor, count: int) -> Tensor:
     """Return a mask of the ``count`` entries of largest magnitude, in the weight's shape."""
     # A stable sort decides ties by position, so equal magnitudes prune repeatably.
     order = weight.detach().abs().flatten().sort(descending=True, stable=True).indices
-    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[order[:count]] = True
+    # Not boolean: a product of two types takes several times as long.
+    mask = torch.zeros(weight.numel(), dtype=weight.dtype, device=weight.device)
+    mask[order[:count]] = 1
     return mask.view(weight.shape)
+
+
+def _lazy(model: nn.Module) -> list[SparseInputLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, SparseInputLinear)]
 
 
 def _settle(model: nn.Module) -> None:
     """Bring weights up to date whose optimizer holds updates back."""
-    for layer in model.modules():
-        if isinstance(layer, SparseInputLinear):
-            layer.flush()
+    for layer in _lazy(model):
+        layer.flush()
