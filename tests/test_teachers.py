@@ -12,7 +12,7 @@ from privet.errors import OptionError
 from privet.fit import Setup, adam, seeded
 from privet.models import FullyConnected
 from privet.seeds import generator
-from privet.teachers import SHRINKAGE, out_of_fold
+from privet.teachers import SHRINKAGE, centroids, out_of_fold
 
 SAMPLES, FEATURES, CLASSES, FOLDS = 60, 5, 3, 6
 NETWORK = FullyConnected(FEATURES, (16,), CLASSES)
@@ -82,7 +82,7 @@ def test_discriminants_are_those_of_an_independent_computation():
     np.testing.assert_allclose(taught(setup).numpy(), np.exp(scaled), atol=2e-3)
 
 
-@pytest.mark.parametrize("teacher", ["lda", "network"])
+@pytest.mark.parametrize("teacher", ["centroids", "lda", "network"])
 def test_rows_are_float32_posteriors_better_than_guessing(teacher):
     setup = setup_of()
     found = taught(setup, teacher, epochs=20)
@@ -92,7 +92,7 @@ def test_rows_are_float32_posteriors_better_than_guessing(teacher):
     assert (found.argmax(1) == setup.labels).float().mean() > 0.6
 
 
-@pytest.mark.parametrize("teacher", ["lda", "network"])
+@pytest.mark.parametrize("teacher", ["centroids", "lda", "network"])
 def test_no_teacher_has_met_the_sample_it_judges(teacher):
     """A sample's own label moves its answer by the calibration that all answers share, alone."""
     setup, poisoned = setup_of(), 17
@@ -135,7 +135,7 @@ def test_networks_learn_from_all_folds_but_one(monkeypatch):
         assert met == set(np.flatnonzero(fold_of() != fold).tolist())
 
 
-@pytest.mark.parametrize("teacher", ["lda", "network"])
+@pytest.mark.parametrize("teacher", ["centroids", "lda", "network"])
 def test_a_class_that_a_folds_teacher_never_met_is_unlikely_there(teacher):
     setup = setup_of()
     labels = torch.where(setup.labels == 2, 0, setup.labels)
@@ -143,7 +143,7 @@ def test_a_class_that_a_folds_teacher_never_met_is_unlikely_there(teacher):
     found = taught(replace(setup, labels=labels), teacher)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found.sum(1), torch.ones(SAMPLES))
-    if teacher == "lda":
+    if teacher != "network":
         assert found[11, 2] < 0.01
         assert found[11, 2] > 0
 
@@ -163,9 +163,58 @@ def test_a_network_may_have_more_outputs_than_there_are_classes():
     assert (found[:, 3:] < found[:, :3].max(1).values[:, None]).all()
 
 
-def test_auto_takes_discriminants_for_tables_and_networks_for_the_rest(monkeypatch):
+def test_centroids_are_those_of_an_independent_computation():
+    rng = np.random.default_rng(1)
+    labels = np.arange(40) % 3
+    inputs = rng.random((40, 6)).astype(np.float32)
+    asked = rng.random((7, 6)).astype(np.float32)
+    found = centroids(inputs, labels, asked)
+
+    def unit(rows):
+        return rows / np.sqrt((rows.astype(float) ** 2).sum(1, keepdims=True))
+
+    # All six directions: a rotation, under which distances stay.
+    means = np.stack([unit(inputs)[labels == k].mean(0) for k in range(3)])
+    distances = ((unit(asked)[:, None] - means) ** 2).sum(2)
+    nearness = -distances / 2
+    np.testing.assert_allclose(
+        found - found[:, :1], nearness - nearness[:, :1], atol=1e-5
+    )
+
+
+def test_centroids_forget_all_but_the_leading_directions(monkeypatch):
+    monkeypatch.setattr(teachers, "DIRECTIONS", 2)
+    rng = np.random.default_rng(1)
+    labels = np.arange(60) % 2
+    inputs = rng.normal(size=(60, 2)) @ np.array([[1.0, 0, 0, 0], [0, 1, 0, 0]])
+    inputs[:, 0] += 3 * (2 * labels - 1)
+    noise = inputs.copy()
+    noise[:, 3] = 1e-3 * rng.normal(size=60)
+    one, two = (centroids(rows, labels, rows[:5]) for rows in (inputs, noise))
+    np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+@pytest.mark.parametrize("teacher", ["auto", "centroids", "lda"])
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("value", [0.0, None])
+def test_tables_of_one_column_or_nothing_but_zeros_are_taught_too(teacher, columns, value):
     setup = setup_of()
-    assert torch.equal(taught(setup, "auto"), taught(setup, "lda"))
+    inputs = setup.inputs[:, :columns].clone()
+    if value is not None:
+        inputs[:] = value
+    model = FullyConnected(columns, (4,), CLASSES).build()
+    found = taught(replace(setup, inputs=inputs, model=model), teacher)
+    torch.testing.assert_close(found.sum(1), torch.ones(SAMPLES))
+
+
+def test_auto_takes_the_better_teacher_of_tables_and_networks_for_the_rest(monkeypatch):
+    setup = setup_of()
+
+    def surprise(found):
+        return float(nn.functional.nll_loss(found.log(), setup.labels))
+
+    each = [taught(setup, teacher) for teacher in teachers.ON_TABLES]
+    assert torch.equal(taught(setup, "auto"), min(each, key=surprise))
     monkeypatch.setattr(teachers, "fit", lambda *_, **__: None)
     shaped = replace(
         setup,
@@ -176,7 +225,7 @@ def test_auto_takes_discriminants_for_tables_and_networks_for_the_rest(monkeypat
     options = {"folds": FOLDS, "build": build, "epochs": 1}
     auto, network = (out_of_fold(shaped, 3, teacher=t, **options) for t in ("auto", "network"))
     assert torch.equal(auto, network)
-    with pytest.raises(OptionError, match="lda takes tables"):
+    with pytest.raises(OptionError, match="take tables"):
         out_of_fold(shaped, 3, teacher="lda", **options)
 
 
@@ -208,7 +257,7 @@ def test_networks_answers_are_remembered_and_an_interrupted_teaching_goes_on(mon
     assert len(trained) == len(set(trained)) == FOLDS
 
 
-@pytest.mark.parametrize("teacher", ["lda", "network"])
+@pytest.mark.parametrize("teacher", ["centroids", "lda", "network"])
 def test_the_seed_decides_and_nothing_else_is_touched(teacher):
     setup = setup_of()
     logits, state = query.logits(setup.model, setup.inputs), torch.random.get_rng_state()

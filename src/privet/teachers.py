@@ -131,8 +131,11 @@ def centroids(inputs: Table, labels: IntArray, asked: Table) -> FloatArray:
     many, and projected on the leading directions of the rows learned from, which forgets most of
     what is peculiar to single rows.
     """
-    leading = TruncatedSVD(min(DIRECTIONS, *inputs.shape), random_state=0)
-    projection = make_pipeline(Normalizer(), leading).fit(inputs)
+    steps = [Normalizer()]
+    if inputs.shape[1] > 1:  # a single column is a direction already, and refused
+        steps.append(TruncatedSVD(min(DIRECTIONS, *inputs.shape), random_state=0))
+    with np.errstate(invalid="ignore"):  # shares of a variance of zero, which nobody asks for
+        projection = make_pipeline(*steps).fit(inputs)
     learned, judged = projection.transform(inputs), projection.transform(asked)
     means = np.stack([learned[labels == each].mean(axis=0) for each in np.unique(labels)])
     return np.asarray(judged @ means.T - (means**2).sum(axis=1) / 2)

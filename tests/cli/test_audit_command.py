@@ -1,74 +1,21 @@
-"""`privet audit` as its users run it: runs with canaries, any attacker, recorded signals."""
+"""`privet audit RUN` as its users run it: canaries, what the JSON holds, gate and page."""
 
 import json
 import shutil
-from contextlib import redirect_stdout
-from io import StringIO
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from evidence import make_evidence
-from privet.attacks import ATTACKS
-from privet.cli import run
+from cli.commands import ONE_JOB, PRUNE, SEED, asked, files, make_run, refusal, the_json
 from privet.data.registry import load
 from privet.data.splits import plant_canaries, pruning_split
-from privet.models import FullyConnected
+from privet.models import from_description
 from privet.report import wording
 
-TINY = "--epochs 1 --dense-epochs 2 --rounds 2"
-SEED, CANARIES = 3, 20
-PRUNE = f"prune digits {TINY} --seed {SEED}"
-ONE_JOB = "--jobs 1 --seed 0"
+CANARIES = 20
 CONTRACT = {"adaptive", "online", "shadows", "findings", "skipped", "seconds", "seed", "versions"}
-
-
-def asked(command, *places):
-    """Run a command whose {} stand for places; return its exit status and its stdout."""
-    printed, arguments, rest = StringIO(), [], iter(places)
-    for word in command.split():
-        arguments.append(str(next(rest)) if word == "{}" else word)
-    with redirect_stdout(printed):
-        status = run(arguments)
-    return status, printed.getvalue()
-
-
-def the_json(command, *places):
-    status, printed = asked(f"{command} --json", *places)
-    assert status == 0
-    return json.loads(printed)
-
-
-def refusal(command, *places, capsys):
-    """Return the one line with which a command is refused."""
-    capsys.readouterr()
-    status, printed = asked(command, *places)
-    err = capsys.readouterr().err
-    assert (status, printed, err.count("\n")) == (2, "", 1), err
-    assert err.startswith("privet: ")
-    return err
-
-
-def timeless(document):
-    if isinstance(document, dict):
-        return {key: timeless(value) for key, value in document.items() if key != "seconds"}
-    return [timeless(entry) for entry in document] if isinstance(document, list) else document
-
-
-def files(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-def answers(file):
-    with np.load(file) as held:
-        return dict(held)
-
-
-def make_run(folder, options=""):
-    assert asked(f"{PRUNE} {options} --out {{}}", folder)[0] == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +23,6 @@ def canaried(tmp_path_factory):
     """A run with planted canaries, and its audit."""
     folder = make_run(tmp_path_factory.mktemp("canaried") / "run", f"--canaries {CANARIES}")
     return folder, the_json(f"audit {{}} --shadows 3 {ONE_JOB} --attacks loss,gap,lira", folder)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Finished runs, one undefended and one not; tests work on copies."""
-    folder = tmp_path_factory.mktemp("finished")
-    return {name: make_run(folder / name, f"--defense {name}") for name in ("none", "rsw")}
-
-
-@pytest.fixture
-def undefended(finished, tmp_path):
-    return shutil.copytree(finished["none"], tmp_path / "none")
-
-
-@pytest.fixture
-def defended(finished, tmp_path):
-    return shutil.copytree(finished["rsw"], tmp_path / "rsw")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +50,7 @@ def planted():
 def target_of(folder):
     """Return the pruned network of a run, read from its files."""
     record = json.loads((folder / "run.json").read_text())
-    model = FullyConnected(**record["stages"]["model"]["architecture"]).build()
+    model = from_description(record["stages"]["model"]["architecture"]).build()
     model.load_state_dict(load_file(folder / "stages" / "model.safetensors"))
     return model.eval()
 
@@ -244,139 +174,6 @@ def test_an_overfitted_network_is_found_out(overfitted):
     assert loss["auc"] == pytest.approx(conf["auc"])
 
 
-# Other attackers
-
-
-@pytest.mark.slow
-def test_an_attacker_who_does_not_know_the_defense(undefended, defended):
-    command = f"audit {{}} --shadows 2 {ONE_JOB} --attacks conf,mentr"
-    known = the_json(command, defended)
-    before = (defended / "audit.json").read_bytes()
-    unknown = the_json(f"{command} --non-adaptive", defended)
-    assert (defended / "audit.json").read_bytes() == before
-    assert json.loads((defended / "audit-non-adaptive.json").read_text()) == unknown
-    assert (known["adaptive"], unknown["adaptive"]) == (True, False)
-    assert timeless(known["findings"]) != timeless(unknown["findings"])
-    # Shadow models know nothing of the target: without its defense they are an undefended run's.
-    the_json(command, undefended)
-    for file in ("0000.npz", "0001.npz"):
-        naive = answers(defended / "shadows" / "online-non-adaptive-seed-0" / file)
-        plain = answers(undefended / "shadows" / "online-seed-0" / file)
-        adapted = answers(defended / "shadows" / "online-seed-0" / file)
-        assert naive.keys() == plain.keys()
-        for name in naive:
-            np.testing.assert_array_equal(naive[name], plain[name])
-        assert not np.array_equal(naive["logits"], adapted["logits"])
-
-
-def test_without_a_defense_there_is_nothing_to_adapt_to(undefended):
-    command = f"audit {{}} --shadows 1 {ONE_JOB} --attacks conf"
-    assert timeless(the_json(command, undefended)["findings"]) == timeless(
-        the_json(f"{command} --non-adaptive", undefended)["findings"]
-    )
-
-
-@pytest.mark.slow
-def test_an_offline_attacker_runs_what_it_can(undefended, capsys):
-    audit = the_json(f"audit {{}} --offline --shadows 3 {ONE_JOB}", undefended)
-    assert audit["online"] is False
-    assert audit["skipped"].keys() == {"lira", "rmia"}
-    assert {each["attack"] for each in audit["findings"]} == ATTACKS.keys() - {"lira", "rmia"}
-    assert all("memorization" not in each["breakdowns"] for each in audit["findings"])
-    assert sorted(p.name for p in (undefended / "shadows").iterdir()) == ["offline-seed-0"]
-    for name in ("lira", "rmia"):
-        err = refusal(
-            f"audit {{}} --offline --attacks {name} --shadows 3", undefended, capsys=capsys
-        )
-        assert f"'{name}'" in err
-    both = f"audit {{}} --offline --shadows 3 {ONE_JOB} --attacks lira-offline,rmia-offline"
-    for finding in the_json(both, undefended)["findings"]:
-        assert 0 <= finding["balanced_accuracy"] <= 1
-    assert asked("report {}", undefended)[0] == 0
-
-
-def test_an_attack_that_cannot_run_is_refused_before_shadow_models_train(undefended, capsys):
-    refusal(f"audit {{}} --offline --attacks lira --shadows 1 {ONE_JOB}", undefended, capsys=capsys)
-    assert not (undefended / "shadows").exists()
-
-
-# Shadow models on disk
-
-
-def test_more_shadow_models_join_those_that_are_there(undefended, finished, tmp_path):
-    command = f"audit {{}} {ONE_JOB} --attacks conf,lira"
-    the_json(f"{command} --shadows 2", undefended)
-    first = files(undefended / "shadows")
-    assert len(first) == 2 + 1  # and whose they are
-    more = the_json(f"{command} --shadows 3", undefended)
-    after = files(undefended / "shadows")
-    assert len(after) == 3 + 1
-    assert first.items() <= after.items(), "a finished shadow model was trained again"
-    at_once = the_json(
-        f"{command} --shadows 3", shutil.copytree(finished["none"], tmp_path / "new")
-    )
-    assert timeless(more) == timeless(at_once)
-
-
-def test_fewer_shadow_models_use_the_first_ones(undefended):
-    command = f"audit {{}} {ONE_JOB} --attacks conf"
-    few = the_json(f"{command} --shadows 1", undefended)
-    the_json(f"{command} --shadows 2", undefended)
-    assert timeless(the_json(f"{command} --shadows 1", undefended)) == timeless(few)
-
-
-def test_another_seed_has_shadow_models_of_its_own(undefended):
-    for seed in (0, 1):
-        the_json(f"audit {{}} --jobs 1 --shadows 1 --attacks gap --seed {seed}", undefended)
-    one, other = (undefended / "shadows" / f"online-seed-{seed}" / "0000.npz" for seed in (0, 1))
-    assert not np.array_equal(answers(one)["logits"], answers(other)["logits"])
-
-
-@pytest.mark.slow
-def test_how_many_train_at_the_same_time_changes_nothing(undefended, finished, tmp_path):
-    command = "audit {} --shadows 3 --attacks conf,lira --jobs"
-    other = shutil.copytree(finished["none"], tmp_path / "other")
-    assert timeless(the_json(f"{command} 1", undefended)) == timeless(
-        the_json(f"{command} 2", other)
-    )
-
-
-def test_shadow_models_of_another_run_are_not_taken_for_its_own(undefended, tmp_path, capsys):
-    other = tmp_path / "other"
-    assert asked(f"{PRUNE} --seed 4 --out {{}}".replace(f"--seed {SEED} ", ""), other)[0] == 0
-    the_json(f"audit {{}} --shadows 1 {ONE_JOB} --attacks conf", undefended)
-    shutil.copytree(undefended / "shadows", other / "shadows")
-    command = f"audit {{}} --shadows 1 {ONE_JOB} --attacks conf"
-    assert "shadows" in refusal(command, other, capsys=capsys)
-
-
-def test_a_damaged_shadow_model_is_named_in_one_line(undefended, capsys):
-    command = f"audit {{}} --shadows 1 {ONE_JOB} --attacks conf"
-    the_json(command, undefended)
-    file = undefended / "shadows" / "online-seed-0" / "0000.npz"
-    file.write_bytes(file.read_bytes()[:300])
-    before = (undefended / "audit.json").read_bytes()
-    assert "0000.npz" in refusal(command, undefended, capsys=capsys)
-    assert (undefended / "audit.json").read_bytes() == before
-
-
-# Attacks by name
-
-
-@pytest.mark.slow
-def test_every_attack_runs_by_its_name_as_it_does_among_all(undefended):
-    command = f"audit {{}} --shadows 3 {ONE_JOB}"
-    together = the_json(command, undefended)
-    assert together["skipped"] == {}
-    assert [finding["attack"] for finding in together["findings"]] == list(ATTACKS)
-    for finding in together["findings"]:
-        name = finding["attack"]
-        alone = the_json(f"{command} --attacks {name}", undefended)["findings"]
-        assert timeless(alone) == timeless([finding]), name
-        assert 0 <= finding["balanced_accuracy"] <= 1
-        assert finding["paper"] == ATTACKS[name].paper
-
-
 # The gate
 
 
@@ -408,85 +205,6 @@ def test_the_gate_does_not_take_a_naive_audit(undefended, capsys):
     assert "not been audited" in refusal("gate {} --max auc<=1", undefended, capsys=capsys)
     shutil.copy(undefended / "audit-non-adaptive.json", undefended / "audit.json")
     assert "non-adaptive" in refusal("gate {} --max auc<=1", undefended, capsys=capsys)
-
-
-# Recorded signals
-
-
-@pytest.fixture
-def recorded(tmp_path):
-    """Files of recorded signals, a target's and references', with all that attacks may need."""
-    evidence, members = make_evidence(leak=2.0, seed=0, samples=400)
-    target, reference = evidence.target, evidence.reference
-    np.savez(
-        tmp_path / "target.npz",
-        logits=target.logits[0],
-        labels=target.labels,
-        members=members,
-        sensitivity=target.sensitivity[0],
-        robustness=target.robustness[0],
-    )
-    np.savez(
-        tmp_path / "refs.npz",
-        logits=reference.logits,
-        members=evidence.reference_members,
-        sensitivity=reference.sensitivity,
-        robustness=reference.robustness,
-    )
-    return tmp_path / "target.npz", tmp_path / "refs.npz"
-
-
-def without(file, *names):
-    held = {name: array for name, array in answers(file).items() if name not in names}
-    np.savez(file, **held)
-
-
-def test_recorded_robustness_makes_label_only_run(recorded):
-    command = "audit --signals {} --reference {} --attacks label-only"
-    (finding,) = the_json(command, *recorded)["findings"]
-    assert finding["auc"] > 0.7
-
-
-@pytest.mark.slow
-def test_recorded_sensitivity_makes_samia_run(recorded):
-    command = "audit --signals {} --reference {} --attacks samia"
-    (finding,) = the_json(command, *recorded)["findings"]
-    assert finding["auc"] > 0.8
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lacking", [0, 1])
-def test_noisy_signals_in_one_file_alone_are_not_enough(lacking, recorded, capsys):
-    without(recorded[lacking], "sensitivity", "robustness")
-    audit = the_json("audit --signals {} --reference {}", *recorded)
-    assert audit["skipped"].keys() == {"samia", "label-only", "multi-release"}
-    err = refusal("audit --signals {} --reference {} --attacks samia", *recorded, capsys=capsys)
-    assert "'samia'" in err
-
-
-def test_the_gate_judges_recorded_signals(recorded, tmp_path):
-    out = tmp_path / "found.json"
-    the_json("audit --signals {} --reference {} --attacks conf,lira --out {}", *recorded, out)
-    assert asked("gate {} --max auc<=1", out)[0] == 0
-    assert asked("gate {} --max auc<=0.6", out)[0] == 1
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_findings_do_not_overwrite_the_recording(which, recorded, capsys):
-    before = recorded[which].read_bytes()
-    command = "audit --signals {} --reference {} --attacks gap --out {}"
-    refusal(command, *recorded, recorded[which], capsys=capsys)
-    assert recorded[which].read_bytes() == before
-
-
-def test_recorded_models_are_not_said_to_share_the_targets_defense(recorded):
-    printed = asked("audit --signals {} --reference {} --attacks gap", *recorded)[1]
-    assert "own defense" not in " ".join(printed.split())
-
-
-def test_recorded_models_are_counted(recorded):
-    printed = asked("audit --signals {} --reference {} --attacks gap", *recorded)[1]
-    assert "4 shadow models" in " ".join(printed.split())
 
 
 # The page

@@ -149,8 +149,8 @@ def test_the_table_is_written_as_markdown(reproduced):
     page = table.read_text()
     for row in document["rows"]:
         assert f"| {row['defense']} | {row['test_accuracy']:.1%} ±" in page
-    for attack in ("conf", "gap", "rmia"):
-        assert page.count(f"\n| {attack} |") == 3
+        assert page.count(f"\n| {row['defense']} |") == 4
+    assert page.count("| row | conf | gap | rmia |") == 3
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_killed_again_and_again_it_ends_as_unbroken(reproduced, people, tmp_path
         "none-0.6-seed-0/stages/round-1.safetensors",
         "none-0.6-seed-1/shadows/online-seed-1/0000.npz",
         "rsw-0.6-seed-0/audit.json",
-        "rsw-0.6-seed-1/stages/scores.safetensors",
+        "rsw-0.6-seed-1/stages/score-model-2.safetensors",
     ):
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -199,7 +199,9 @@ def test_killed_again_and_again_it_ends_as_unbroken(reproduced, people, tmp_path
 @pytest.mark.slow
 def test_other_settings_in_the_same_folder_redo_what_they_must(people, tmp_path, capsys):
     def small(options):
-        return the_json(f"--rows none --jobs 1 {options}", data=people, out=tmp_path / "out")
+        return the_json(
+            f"--rows none --sparsity 0.6 --jobs 1 {options}", data=people, out=tmp_path / "out"
+        )
 
     folder = tmp_path / "out" / "none-0.6-seed-0"
     small("--seeds 1 --shadows 2 --attacks conf")
@@ -216,17 +218,16 @@ def test_other_settings_in_the_same_folder_redo_what_they_must(people, tmp_path,
     other = small("--seeds 1 --first-seed 4 --shadows 1 --attacks gap")
     assert other["seeds"] == [4]
     assert other["rows"][0]["test_accuracy_sd"] is None
-    # Another sparsity would be another run in the same place.
+    # Other data would be another run in the same place.
     before = files(tmp_path / "out")
-    rest = {"data": people, "out": tmp_path / "out", "capsys": capsys}
-    assert "sparsity" in refusal("--rows none --seeds 1 --sparsity 0.5", **rest)
-    assert "dataset" in refusal("--rows none --seeds 1", **{**rest, "data": "digits"})
+    rest = {"data": "digits", "out": tmp_path / "out", "capsys": capsys}
+    assert "dataset" in refusal("--rows none --sparsity 0.6 --seeds 1", **rest)
     assert files(tmp_path / "out") == before
 
 
 @pytest.mark.slow
 def test_a_built_in_data_set_by_name(tmp_path):
-    options = "--rows none --seeds 1 --shadows 1 --attacks conf,gap --jobs 1"
+    options = QUICK.replace("gap", "conf,gap")
     document = the_json(options, data="digits", out=tmp_path / "out")
     assert document["dataset"] == "digits"
     assert document["rows"][0]["test_accuracy"] > 0.8
@@ -236,7 +237,9 @@ def test_a_built_in_data_set_by_name(tmp_path):
     ("options", "word"),
     [
         ("--rows hope", "'hope'"),
-        ("--rows none,", "''"),
+        ("--rows none,none", "once"),
+        ("--rows ,", "row"),
+        ("--sparsity 0.5,much", "much"),
         ("--attacks guess", "'guess'"),
         ("--attacks ,", "attack"),
         ("--seeds 0", "seeds"),
@@ -285,3 +288,30 @@ def test_attacks_that_only_rank_are_reported(people, tmp_path):
     options = QUICK.replace("gap", "lira,rmia")
     (row,) = the_json(options, data=people, out=tmp_path / "out")["rows"]
     assert row["attacks"]["lira"]["balanced_accuracy"] is None
+
+
+@pytest.mark.slow
+def test_sparsities_and_controls_have_folders_of_their_own(people, tmp_path):
+    options = QUICK.replace("none", "base,unpruned,one-shot").replace("0.6", "0.5,0.7")
+    table = tmp_path / "wemem.md"
+    document = the_json(f"{options} --table {table}", data=people, out=tmp_path / "out")
+    folders = {each.name for each in (tmp_path / "out").iterdir() if each.is_dir()}
+    assert folders == {
+        "base-0.5-seed-0",
+        "base-0.7-seed-0",
+        "one-shot-0.5-seed-0",
+        "one-shot-0.7-seed-0",
+        "unpruned-0-seed-0",
+    }
+    assert document["sparsity"] == [0.5, 0.7]
+    unpruned = json.loads((tmp_path / "out" / "unpruned-0-seed-0" / "run.json").read_text())
+    result = unpruned["result"]
+    assert result["rounds"] == []
+    assert result["test_accuracy"] == result["dense_test_accuracy"]
+    page = table.read_text()
+    assert page.count("\n| unpruned |") == 8
+    # The command that it names makes the same document again.
+    words = page.partition("`")[2].partition("`")[0].split()
+    again = run([*words[1:], "--out", str(tmp_path / "out"), "--table", str(tmp_path / "two.md")])
+    assert again == 0
+    assert (tmp_path / "two.md").read_bytes() == table.read_bytes()

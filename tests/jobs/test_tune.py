@@ -14,6 +14,7 @@ from torch import nn
 
 import privet
 from privet.data.registry import load
+from privet.defenses import DEFENSES
 from privet.errors import DataError, OptionError
 from privet.jobs import prune as prune_job
 from privet.jobs import search as search_job
@@ -193,15 +194,17 @@ def test_what_trials_share_changes_no_figure(defense, digits):
 
 @pytest.mark.parametrize("defense", SPACES)
 def test_a_search_begins_with_the_defenses_own_settings(defense):
-    space = SPACES[defense]
-    usual = recommended(defense)
-    options = {**vars(privet.jobs.settings.defenses.DEFENSES[defense])}
-    relative = {"width", "stride", "threshold"} if space.fixed else set()
-    for name, row in space.options.items():
-        if name not in relative:
-            assert row.first == options[name], name
-    for name, row in space.settings.items():
-        assert row.first == getattr(usual, name), name
+    from optuna import create_study
+
+    study = create_study()
+    study.enqueue_trial(first(defense, {}))
+    candidate = suggest(study.ask(), list(SPACES), {})
+    begun, usual = candidate.complete({}, trained=False), recommended(defense)
+    assert replace(begun, defense_options={}) == usual
+    # Windows in samples and bare scores do not carry over; all else is as published.
+    carried = {"width", "stride", "threshold"} if SPACES[defense].fixed else set()
+    for name in SPACES[defense].options.keys() - carried:
+        assert candidate.options[name] == getattr(DEFENSES[defense], name), name
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -223,7 +226,8 @@ def test_whatever_is_sampled_is_a_valid_setting(defense, trained):
 def test_a_trained_network_trains_again_only_under_a_defense_of_all_training():
     assert Candidate("base", {}, {}).complete({}, trained=True).dense_epochs == 0
     assert Candidate("base", {}, {}).complete({"dense_epochs": 3}, trained=True).dense_epochs == 3
-    assert Candidate("distill", {}, {}).complete({}, trained=True).dense_epochs == 12
+    usual = recommended("distill").dense_epochs
+    assert Candidate("distill", {}, {}).complete({}, trained=True).dense_epochs == usual > 0
     assert Candidate("relaxloss", {"whole": True}, {}).complete({}, trained=True).dense_epochs == 50
 
 

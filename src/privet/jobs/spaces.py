@@ -1,14 +1,14 @@
 """What `privet tune` may choose from: one row a defense in `SPACES`.
 
-To let a search try more, add an option or a setting to a row; nothing else has to know. Each
-entry has a published or default value, from which the search of that defense begins.
+To let a search try more, add an option or a setting to a row; nothing else has to know. The
+search of a defense begins with its defaults, wherever the row does not say otherwise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from privet.defenses import choose
+from privet.defenses import DEFENSES, choose
 from privet.errors import OptionError
 from privet.jobs.settings import PruneSettings, recommended
 
@@ -18,34 +18,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, beginning with ``first``; ``log``: evenly in decades."""
+    """Numbers from ``low`` to ``high``, and on to ``usual`` where that lies beyond.
+
+    Parameters
+    ----------
+    low, high
+        Whole numbers where both ends are.
+    log
+        Whether decades count alike.
+    usual
+        Where the search begins; the default of the defense or the run unless given.
+    """
 
     low: float
     high: float
-    first: float
     log: bool = False
+    usual: float | None = None
 
     def ask(self, trial: "Trial", name: str) -> float | int:
-        """Let a trial choose; whole numbers where both ends are."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        """Let a trial choose; ``usual`` is known."""
+        low, high = min(self.low, self._usual), max(self.high, self._usual)
+        if isinstance(low, int) and isinstance(high, int):
+            return trial.suggest_int(name, low, high, log=self.log)
+        return trial.suggest_float(name, low, high, log=self.log)
+
+    @property
+    def _usual(self) -> float:
+        return self.low if self.usual is None else self.usual
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, beginning with the first."""
+    """One of some values, or ``usual``, as in `Range`."""
 
     values: tuple[Any, ...]
-
-    @property
-    def first(self) -> Any:
-        """The published or default value."""
-        return self.values[0]
+    usual: Any = None
 
     def ask(self, trial: "Trial", name: str) -> Any:
         """Let a trial choose."""
-        return trial.suggest_categorical(name, self.values)
+        return trial.suggest_categorical(name, list(dict.fromkeys([*self.values, self.usual])))
 
 
 Rows = Mapping[str, Range | Choice]
@@ -72,59 +83,59 @@ class Space:
 
 # Few values, not a range: trials with equal training before pruning share it.
 _DECAY: Rows = {"weight_decay": Choice((5e-4, 2e-3, 5e-3, 1e-2))}
-_LENGTH: Rows = {"rounds": Choice((5, 1)), "epochs": Range(5, 21, 21)}
+_LENGTH: Rows = {"rounds": Choice((1, 5)), "epochs": Range(5, 21)}
 # Published for Location: 15 and 1 of about 67 samples a class.
 _WINDOW: Rows = {
-    "width": Range(0.05, 1.0, 0.22, log=True),
-    "stride": Range(0.005, 0.2, 0.015, log=True),
+    "width": Range(0.05, 1.0, log=True, usual=0.22),
+    "stride": Range(0.005, 0.2, log=True, usual=0.015),
 }
-_ORDERS = ("low-to-high", "high-to-low")
+_ORDER: Rows = {"order": Choice(("low-to-high", "high-to-low"))}
 # Published: a score of 0.6, which about half of Location's samples reach.
 _RISK: Rows = {
-    "threshold": Range(0.0, 0.95, 0.5),
-    "risk_weight_decay": Range(0.01, 0.3, 0.1, log=True),
+    "threshold": Range(0.0, 0.95, usual=0.5),
+    "risk_weight_decay": Range(0.01, 0.3, log=True),
 }
 
 SPACES: Mapping[str, Space] = {
     "none": Space(settings=_LENGTH),
     "distill": Space(
-        {"power": Range(0.2, 1.0, 0.4), "hard": Range(0.0, 0.3, 0.06)},
+        {"power": Range(0.2, 1.0), "hard": Range(0.0, 0.3)},
         {
-            "weight_decay": Choice((3e-3, 1e-3, 1e-2)),
-            "dense_epochs": Range(6, 30, 12),
-            "epochs": Range(6, 30, 12),
+            "weight_decay": Choice((3e-4, 1e-3, 3e-3, 1e-2)),
+            "dense_epochs": Range(6, 30),
+            "epochs": Range(6, 30),
         },
     ),
-    "base": Space({"weight_decay": Range(5e-4, 0.1, 5e-4, log=True)}, {**_DECAY, **_LENGTH}),
+    "base": Space({"weight_decay": Range(5e-4, 0.1, log=True)}, {**_DECAY, **_LENGTH}),
     "rmr": Space(_RISK, _DECAY, {"quantile": True}),
-    "rsw": Space({**_WINDOW, "order": Choice(_ORDERS)}, _DECAY, {"relative": True}),
+    "rsw": Space({**_WINDOW, **_ORDER}, _DECAY, {"relative": True}),
     "swmr": Space(
-        {**_WINDOW, **_RISK, "order": Choice(_ORDERS[::-1])},
+        {**_WINDOW, **_RISK, **_ORDER},
         _DECAY,
         {"relative": True, "quantile": True},
     ),
     "hamp": Space(
         {
-            "entropy_threshold": Range(0.1, 0.95, 0.5),
-            "entropy_weight": Range(0.003, 0.3, 0.03, log=True),
+            "entropy_threshold": Range(0.1, 0.95),
+            "entropy_weight": Range(0.003, 0.3, log=True),
         },
         _DECAY,
     ),
     "relaxloss": Space(
-        {"alpha": Range(0.1, 3.0, 1.0, log=True), "whole": Choice((False, True))}, _DECAY
+        {"alpha": Range(0.1, 3.0, log=True), "whole": Choice((False, True))}, _DECAY
     ),
-    "ppb": Space({"weight": Range(1.0, 16.0, 4.0, log=True)}, {**_DECAY, **_LENGTH}),
+    "ppb": Space({"weight": Range(1.0, 16.0, log=True)}, {**_DECAY, **_LENGTH}),
     "radd": Space(
         {
-            "threshold": Range(0.0, 0.9, 0.5),
-            "exposure": Range(0.1, 1.0, 0.5),
-            "temperature": Range(1.0, 8.0, 4.0, log=True),
-            "entropy": Range(0.01, 1.0, 0.1, log=True),
+            "threshold": Range(0.0, 0.9),
+            "exposure": Range(0.1, 1.0),
+            "temperature": Range(1.0, 8.0, log=True),
+            "entropy": Range(0.01, 1.0, log=True),
         },
         _DECAY,
     ),
-    "adv": Space({"weight": Range(1.0, 8.0, 2.0, log=True)}, {**_DECAY, **_LENGTH}),
-    "dp": Space({"noise_multiplier": Range(0.01, 1.0, 0.1, log=True)}, _LENGTH),
+    "adv": Space({"weight": Range(1.0, 8.0, log=True)}, {**_DECAY, **_LENGTH}),
+    "dp": Space({"noise_multiplier": Range(0.01, 1.0, log=True)}, _LENGTH),
 }
 """Every defense that can be searched; the most promising and the plainest come first.
 
@@ -181,7 +192,7 @@ def suggest(trial: "Trial", defenses: Sequence[str], fixed: Mapping[str, Any]) -
 def first(defense: str, fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a trial chooses that begins the search of a defense."""
     named = _named(defense, fixed)
-    return {"defense": defense, **{name: row.first for name, row in named.items()}}
+    return {"defense": defense, **{name: row.usual for name, row in named.items()}}
 
 
 def check(defenses: Sequence[str]) -> None:
@@ -196,10 +207,18 @@ def check(defenses: Sequence[str]) -> None:
 
 
 def _named(defense: str, fixed: Mapping[str, Any]) -> dict[str, Range | Choice]:
-    space = SPACES[defense]
+    """Return the rows that are not fixed by the names of Optuna's parameters, ``usual`` known."""
+    space, run = SPACES[defense], recommended(defense)
+    rows = {
+        _option(defense, name): (row, getattr(DEFENSES[defense], name))
+        for name, row in space.options.items()
+    }
+    for name, row in space.settings.items():
+        if name not in fixed:
+            rows[_setting(defense, name)] = row, getattr(run, name)
     return {
-        **{_option(defense, key): row for key, row in space.options.items()},
-        **{_setting(defense, key): row for key, row in space.settings.items() if key not in fixed},
+        name: row if row.usual is not None else replace(row, usual=default)
+        for name, (row, default) in rows.items()
     }
 
 
