@@ -28,9 +28,10 @@ def place(template, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """Finished runs, one without a defense and one with; tests work on copies."""
+    """Finished runs, without a defense, with one, and on few rows; tests work on copies."""
     folder = tmp_path_factory.mktemp("finished")
-    return {name: make_run(folder / name, f"--defense {name}") for name in ("base", "rsw")}
+    runs = {name: make_run(folder / name, f"--defense {name}") for name in ("base", "rsw")}
+    return {**runs, "small": make_run(folder / "small", "--defense base --samples 240")}
 
 
 @pytest.fixture
@@ -41,3 +42,9 @@ def undefended(finished, tmp_path):
 @pytest.fixture
 def defended(finished, tmp_path):
     return shutil.copytree(finished["rsw"], tmp_path / "rsw")
+
+
+@pytest.fixture
+def small(finished, tmp_path):
+    """A run on so few rows that attacks that learn take a moment."""
+    return shutil.copytree(finished["small"], tmp_path / "small")

@@ -10,7 +10,7 @@ from evidence import make_evidence
 @pytest.fixture
 def recorded(tmp_path):
     """Files of recorded signals, a target's and references', with all that attacks may need."""
-    evidence, members = make_evidence(leak=2.0, seed=0, samples=400)
+    evidence, members = make_evidence(leak=2.0, seed=0, samples=200)
     target, reference = evidence.target, evidence.reference
     np.savez(
         tmp_path / "target.npz",

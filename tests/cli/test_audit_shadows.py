@@ -52,22 +52,20 @@ def test_without_a_defense_there_is_nothing_to_adapt_to(undefended):
 
 
 @pytest.mark.slow
-def test_an_offline_attacker_runs_what_it_can(undefended, capsys):
-    audit = the_json(f"audit {{}} --offline --shadows 3 {ONE_JOB}", undefended)
+def test_an_offline_attacker_runs_what_it_can(small, capsys):
+    audit = the_json(f"audit {{}} --offline --shadows 3 {ONE_JOB}", small)
     assert audit["online"] is False
     assert audit["skipped"].keys() == {"lira", "rmia"}
     assert {each["attack"] for each in audit["findings"]} == ATTACKS.keys() - {"lira", "rmia"}
     assert all("memorization" not in each["breakdowns"] for each in audit["findings"])
-    assert sorted(p.name for p in (undefended / "shadows").iterdir()) == ["offline-seed-0"]
+    assert sorted(p.name for p in (small / "shadows").iterdir()) == ["offline-seed-0"]
     for name in ("lira", "rmia"):
-        err = refusal(
-            f"audit {{}} --offline --attacks {name} --shadows 3", undefended, capsys=capsys
-        )
+        err = refusal(f"audit {{}} --offline --attacks {name} --shadows 3", small, capsys=capsys)
         assert f"'{name}'" in err
     both = f"audit {{}} --offline --shadows 3 {ONE_JOB} --attacks lira-offline,rmia-offline"
-    for finding in the_json(both, undefended)["findings"]:
+    for finding in the_json(both, small)["findings"]:
         assert 0 <= finding["balanced_accuracy"] <= 1
-    assert asked("report {}", undefended)[0] == 0
+    assert asked("report {}", small)[0] == 0
 
 
 def test_an_attack_that_cannot_run_is_refused_before_shadow_models_train(undefended, capsys):
@@ -108,12 +106,10 @@ def test_another_seed_has_shadow_models_of_its_own(undefended):
 
 
 @pytest.mark.slow
-def test_how_many_train_at_the_same_time_changes_nothing(undefended, finished, tmp_path):
+def test_how_many_train_at_the_same_time_changes_nothing(small, finished, tmp_path):
     command = "audit {} --shadows 3 --attacks conf,lira --jobs"
-    other = shutil.copytree(finished["base"], tmp_path / "other")
-    assert timeless(the_json(f"{command} 1", undefended)) == timeless(
-        the_json(f"{command} 2", other)
-    )
+    other = shutil.copytree(finished["small"], tmp_path / "other")
+    assert timeless(the_json(f"{command} 1", small)) == timeless(the_json(f"{command} 2", other))
 
 
 def test_shadow_models_of_another_run_are_not_taken_for_its_own(undefended, tmp_path, capsys):
@@ -139,14 +135,14 @@ def test_a_damaged_shadow_model_is_named_in_one_line(undefended, capsys):
 
 
 @pytest.mark.slow
-def test_every_attack_runs_by_its_name_as_it_does_among_all(undefended):
+def test_every_attack_runs_by_its_name_as_it_does_among_all(small):
     command = f"audit {{}} --shadows 3 {ONE_JOB}"
-    together = the_json(command, undefended)
+    together = the_json(command, small)
     assert together["skipped"] == {}
     assert [finding["attack"] for finding in together["findings"]] == list(ATTACKS)
     for finding in together["findings"]:
         name = finding["attack"]
-        alone = the_json(f"{command} --attacks {name}", undefended)["findings"]
+        alone = the_json(f"{command} --attacks {name}", small)["findings"]
         assert timeless(alone) == timeless([finding]), name
         assert 0 <= finding["balanced_accuracy"] <= 1
         assert finding["paper"] == ATTACKS[name].paper

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from privet.data.splits import draw_members, shadow_pool
+from privet.defenses import choose
 from privet.errors import DataError, OptionError
 from privet.jobs.audit import Settings
 from privet.jobs.audit_run import audit_run
@@ -83,7 +84,7 @@ def test_a_run_takes_them_up_and_trains_no_model_for_them(audited, source, tmp_p
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert not any(name.startswith("score-model") for name in record["stages"])
     assert record["settings"]["scores_of"] == str(audited)
-    assert result["scores"] == spread(known_scores(audited, open_case(source)))
+    assert result["scores"] == spread(known_scores(audited, open_case(source)), choose("rmr", {}))
     assert prune_source(source, settings, out=tmp_path / "run", scores=audited) == result
     # Other scores make another run.
     with pytest.raises(OptionError, match="scores_of"):
@@ -145,7 +146,12 @@ def test_scores_come_back_in_the_order_of_the_training_rows(audited, source, tmp
 
 
 def test_a_histogram_of_scores():
-    found = spread(np.array([0.0, 0.02, 0.5, 1.0]))
+    values = np.array([0.0, 0.02, 0.5, 1.0])
+    found = spread(values, choose("rsw", {}))
+    assert found["threshold"] is None
+    assert spread(values, choose("rmr", {}))["threshold"] == 0.6
+    quantile = choose("rmr", {"threshold": 0.5, "quantile": True})
+    assert spread(values, quantile)["threshold"] == np.quantile(values, 0.5)
     assert sum(found["counts"]) == 4
     assert (found["counts"][0], found["counts"][-1]) == (2, 1)
     assert (found["edges"][0], found["edges"][-1], len(found["edges"])) == (0.0, 1.0, 21)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from privet.defenses import Defense
 from privet.errors import DataError
 from privet.files import read_json, replacing
 from privet.jobs.cases import Case
@@ -58,7 +59,13 @@ def known_scores(folder: Path, case: Case) -> FloatArray:
     return rescaled(ours)
 
 
-def spread(scores: FloatArray) -> dict[str, Any]:
-    """Return a histogram of memorization scores, JSON-ready, for a report to draw."""
+def spread(scores: FloatArray, defense: Defense) -> dict[str, Any]:
+    """Return a histogram of memorization scores, JSON-ready, for a report to draw.
+
+    With it, the score from which on the defense treats samples as risky, None where it does not.
+    """
     counts, edges = np.histogram(scores, bins=20, range=(0.0, 1.0))
-    return {"counts": counts.tolist(), "edges": edges.tolist()}
+    threshold = getattr(defense, "threshold", None)
+    if threshold is not None and getattr(defense, "quantile", True):
+        threshold = float(np.quantile(scores, threshold))
+    return {"counts": counts.tolist(), "edges": edges.tolist(), "threshold": threshold}

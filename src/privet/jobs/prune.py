@@ -216,7 +216,7 @@ def prune_source(
             "test_accuracy": query.accuracy(pruned.served, *dense(table, split.test)),
             "dense_test_accuracy": query.accuracy(pruned.dense, *dense(table, split.test)),
             "guarantee": pruned.guarantee,
-            "scores": None if pruned.scores is None else spread(pruned.scores),
+            "scores": None if pruned.scores is None else spread(pruned.scores, pruned.defense),
             **_size(pruned, train[0][:1]),
             "canaries": source.canaries,
             "seconds": time.perf_counter() - started,

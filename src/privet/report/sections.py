@@ -12,6 +12,7 @@ from privet.report import (
     definitions,
     exposure,
     grouped,
+    memorization,
     overall,
     plots,
     scenarios,
@@ -161,7 +162,15 @@ def _pruned(pruned: Document, *, identity: str) -> Sequence[Block]:
             "is what a membership attack feeds on.",
         ),
         Numbers(tables.rounds(pruned)),
+        *_memorized(pruned, identity=identity),
     )
+
+
+def _memorized(pruned: Document, *, identity: str) -> Sequence[Block]:
+    if not pruned.get("scores"):
+        return ()
+    drawn = memorization.plot(pruned, identity=f"{identity}-scores")
+    return (Plot(drawn, memorization.caption(pruned)),)
 
 
 def _audited(audit: Document, *, identity: str) -> Sequence[Block]:
