@@ -29,7 +29,7 @@ from privet.data.splits import pruning_split, shadow_pool, train_fraction
 from privet.fit import seeded
 from privet.jobs.audit_run import PruneAgain
 from privet.jobs.inputs import dense, joined
-from privet.jobs.prune_network import PruneSettings
+from privet.jobs.settings import recommended
 from privet.jobs.shadows import Attacker, gather
 from privet.metrics import auc, balanced_accuracy
 from privet.models import FullyConnected
@@ -96,7 +96,7 @@ def location(defense: str, seed: int, shadows: int, folder: Path) -> tuple[Evide
     pool = shadow_pool(len(own[1]), seed, train_fraction(table))
     pool = replace(pool, pool=pool.pool + count, dev=pool.dev + count)
     architecture = FullyConnected(446, (256, 128), 30, dropout=0.1)
-    make = PruneAgain(architecture.build, PruneSettings(defense=defense))
+    make = PruneAgain(architecture.build, recommended(defense))
     evidence = gather(
         make(members, dev, derive(seed, "target")),
         Attacker(joined(audited, own), count, pool, make, seed),

@@ -14,17 +14,17 @@ import numpy as np
 from privet.data import DATASETS, status
 from privet.jobs.audit import Settings
 from privet.jobs.audit_run import audit_run
-from privet.jobs.prune import PruneSettings, prune_dataset
+from privet.jobs.prune import Source, prune_source, recommended
 
 FIRST_SEED = 1000
 
 
 def figures(defense: str, *, restart: bool, seed: int) -> tuple[float, float]:
     """Return development accuracy and the mean balanced accuracy of the threshold attacks."""
-    settings = PruneSettings(defense=defense, defense_options={"restart": restart})
+    settings = recommended(defense, {"restart": restart})
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        pruned = prune_dataset("location", settings, seed=seed, out=run)
+        pruned = prune_source(Source("location", seed=seed), settings, out=run)
         attacks = ("conf", "entr", "mentr", "hconf")
         findings = audit_run(run, Settings(attacks, shadows=2, seed=seed))["findings"]
     return pruned["rounds"][-1]["dev_accuracy"], float(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,10 @@ from privet.jobs.stages import RunFolder
 
 PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
 PRUNE = "prune synthetic-purchases --defense swmr --epochs 8 --dense-epochs 8 --rounds 4 --seed 5"
+DISTILL = (
+    "prune synthetic-purchases --defense distill --set teacher=network --set folds=3 "
+    "--epochs 8 --dense-epochs 8 --rounds 3 --seed 5"
+)
 QUICK = "prune digits --epochs 1 --dense-epochs 2 --rounds 2 --seed 5"
 AUDIT = "--shadows 3 --jobs 1 --seed 2 --attacks conf,gap,label-only"
 BUILD = "protect build synthetic-ratings --hidden 24 --attacker-hidden 16 --speedups 2,4 --seed 4"
@@ -28,14 +33,18 @@ def command(text, out):
     return [*text.split(), "--out", str(out), "--json"]
 
 
-def stop_at(arguments, file, how):
-    """Start privet, send it a signal once ``file`` is there, and return how it ended."""
+def stop_at(arguments, file, how, *, later=0.0):
+    """Start privet, send it a signal once ``file`` is there, and return how it ended.
+
+    The signal comes up to ``later`` seconds after the file, at a point of nobody's choosing.
+    """
     process = subprocess.Popen(
         [*PRIVET, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + PATIENCE
     while not file.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
+    time.sleep(random.uniform(0, later))
     process.send_signal(how)
     out, err = process.communicate(timeout=PATIENCE)
     assert file.exists(), err
@@ -43,8 +52,8 @@ def stop_at(arguments, file, how):
 
 
 def kill_at(arguments, file):
-    """Kill privet in the middle of its work, just after ``file`` appeared."""
-    returncode, out, err = stop_at(arguments, file, signal.SIGKILL)
+    """Kill privet in the middle of its work, soon after ``file`` appeared."""
+    returncode, out, err = stop_at(arguments, file, signal.SIGKILL, later=0.03)
     assert returncode == -signal.SIGKILL, err
     assert out == ""
 
@@ -93,16 +102,60 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+def assert_killed_runs_end_alike(text, phases, *, whole, folder, capsys):
+    """Kill a command in each phase, finish it, and hold it against the unbroken run."""
+    for stage in phases:
+        kill_at(command(text, folder), folder / "stages" / f"{stage}.safetensors")
+        assert json.loads((folder / "run.json").read_text())["result"] is None
+    done = {path: path.stat().st_mtime_ns for path in (folder / "stages").glob("[!.]*")}
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    result = printed(command(text, folder), capsys)
+    expected = json.loads((whole / "run.json").read_text())["result"]
+    assert outcome(result) == outcome(expected)
+    assert_same_stages(whole, folder)
+    for path, when in done.items():
+        assert path.stem not in stages or path.stat().st_mtime_ns == when, f"{path} made twice"
+
+
 @pytest.mark.slow
 def test_prune_killed_again_and_again_gives_the_unbroken_result(unbroken, tmp_path, capsys):
-    folder = tmp_path / "run"
-    for stage in ("dense", "scores", "round-0", "round-1"):
-        kill_at(command(PRUNE, folder), folder / "stages" / f"{stage}.safetensors")
-        assert json.loads((folder / "run.json").read_text())["result"] is None
-    result = printed(command(PRUNE, folder), capsys)
-    expected = json.loads((unbroken / "run.json").read_text())["result"]
-    assert outcome(result) == outcome(expected)
-    assert_same_stages(unbroken, folder)
+    assert_killed_runs_end_alike(
+        PRUNE,
+        ("score-model-1", "score-model-4", "dense", "round-1"),
+        whole=unbroken,
+        folder=tmp_path / "run",
+        capsys=capsys,
+    )
+
+
+@pytest.mark.slow
+def test_distillation_killed_among_teachers_and_rounds_too(tmp_path, capsys):
+    assert run(command(DISTILL, tmp_path / "whole")) == 0
+    assert_killed_runs_end_alike(
+        DISTILL,
+        ("teacher-0", "dense", "round-0"),
+        whole=tmp_path / "whole",
+        folder=tmp_path / "run",
+        capsys=capsys,
+    )
+
+
+def test_rewound_rounds_resume_to_the_same_weights(tmp_path, capsys, monkeypatch):
+    text = f"{QUICK} --rewind 1 --rounds 3".replace("--rounds 2 ", "")
+    expected = printed(command(text, tmp_path / "whole"), capsys)
+    folder, keep = tmp_path / "run", RunFolder.keep
+
+    def killed(self, name, record, tensors):
+        if name == "round-1":
+            raise MemoryError("killed")
+        keep(self, name, record, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "keep", killed)
+        with pytest.raises(MemoryError):
+            run(command(text, folder))
+    assert outcome(printed(command(text, folder), capsys)) == outcome(expected)
+    assert_same_stages(tmp_path / "whole", folder)
 
 
 @pytest.mark.slow
@@ -169,7 +222,7 @@ def test_ctrl_c_ends_a_process_in_one_line_with_130(tmp_path):
     folder = tmp_path / "run"
     # Far more epochs than anyone waits for: only Ctrl-C ends this in time.
     arguments = command(PRUNE.replace("--epochs 8", "--epochs 100000"), folder)
-    stage = folder / "stages" / "scores.safetensors"
+    stage = folder / "stages" / "dense.safetensors"
     returncode, out, err = stop_at(arguments, stage, signal.SIGINT)
     assert returncode == 130
     assert "Traceback" not in err

@@ -16,6 +16,7 @@ from privet.findings import ATTACKS
 from privet.jobs import audit_run
 from privet.jobs.audit_run import PruneAgain
 from privet.jobs.settings import recommended
+from privet.jobs.stages import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +278,30 @@ def test_an_attacker_who_does_not_know_the_defense_knows_the_rest():
 def test_an_attacker_without_samples_has_to_know_the_audited_ones(pruned):
     with pytest.raises(OptionError, match="--offline"):
         privet.audit(pruned, shadows=1, attacks="conf", online=False)
+
+
+def test_an_interrupted_run_in_memory_goes_on_from_its_folder(train, dev, tmp_path, monkeypatch):
+    settings = privet.PruneSettings("rmr", epochs=2, dense_epochs=3, score_epochs=2)
+    whole = privet.prune(network(), train, dev, settings=settings, seed=3)
+    written = RunFolder.keep
+
+    def interrupted(self, name, record, tensors):
+        written(self, name, record, tensors)
+        if name == "round-1":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        privet.prune(network(), train, dev, settings=settings, seed=3, out=tmp_path / "run")
+    monkeypatch.undo()
+    resumed = privet.prune(network(), train, dev, settings=settings, seed=3, out=tmp_path / "run")
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name])
+    np.testing.assert_array_equal(whole.scores, resumed.scores)
+    with pytest.raises(OptionError, match="data has changed"):
+        privet.prune(network(), dev, dev, settings=settings, seed=3, out=tmp_path / "run")
+
+
+def test_a_proof_and_pruning_by_gradients_do_not_go_together():
+    with pytest.raises(OptionError, match="taylor"):
+        privet.PruneSettings("dp", pruner="structural", pruner_options={"importance": "taylor"})

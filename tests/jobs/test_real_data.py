@@ -13,7 +13,7 @@ from privet.device.attribute import search
 from privet.fit import Setup, adam, fit
 from privet.jobs.audit import Settings
 from privet.jobs.audit_run import audit_run
-from privet.jobs.prune import PruneSettings, prune_dataset
+from privet.jobs.prune import Source, prune_source, recommended
 from privet.jobs.tiers import fresh, make_tier, to_device
 from privet.models import FullyConnected
 
@@ -69,7 +69,7 @@ def test_location_leaks_less_under_rsw_at_like_accuracy(tmp_path):
     figures = {}
     for defense in ("none", "rsw"):
         folder = tmp_path / defense
-        pruned = prune_dataset("location", PruneSettings(defense=defense), seed=3, out=folder)
+        pruned = prune_source(Source("location", seed=3), recommended(defense), out=folder)
         settings = Settings(("conf", "entr", "mentr", "hconf"), shadows=2, seed=3)
         found = audit_run(folder, settings)["findings"]
         leaks = np.mean([finding["balanced_accuracy"] for finding in found])

@@ -20,7 +20,7 @@ from privet.jobs.known_scores import known_scores, spread
 from privet.jobs.prune_network import Pruned, prune_network
 from privet.jobs.search import Search
 from privet.jobs.settings import PruneSettings, recommended
-from privet.jobs.stages import open_run
+from privet.jobs.stages import Forgetful, Stages, open_run
 from privet.jobs.tune import tuned, tuned_in_memory
 from privet.models import describe, multiply_accumulates, nonzero, parameters, reinitialized
 from privet.pruning.iterate import Round
@@ -88,6 +88,7 @@ def prune(
     pruner: str = "magnitude",
     dense_epochs: int | None = None,
     settings: PruneSettings | None = None,
+    out: Path | None = None,
     seed: int = 0,
 ) -> PruneRun:
     """Prune a copy of ``model`` in rounds, fine-tuning on ``train``; the model stays as it is.
@@ -114,8 +115,13 @@ def prune(
         unless the defense shapes all of training and begins with fresh weights.
     settings
         All settings at once, in place of the six above and of what the defense was made for.
+    out
+        A folder for finished stages; the same call takes them up again after an interruption.
     """
     train, dev = as_dense(train, model), as_dense(dev, model)
+    about: dict[str, Any] = {}
+    if out is not None:
+        about = {"data": _digest(*train, *dev), "model": _digest(*model.state_dict().values())}
     if settings is None:
         named = {"pruner": pruner, "rounds": rounds, "dense_epochs": dense_epochs}
         given = {name: value for name, value in named.items() if value is not None}
@@ -123,7 +129,15 @@ def prune(
             if options:
                 raise OptionError("the defense auto searches for its options; leave them out")
             search = Search(sparsity=sparsity, fixed=given)
-            settings = tuned_in_memory(model, train, dev, search=search, seed=derive(seed, "tune"))
+            asked = {**about, **asdict(search), "seed": seed}
+            settings = tuned_in_memory(
+                model,
+                train,
+                dev,
+                search=search,
+                seed=derive(seed, "tune"),
+                stages=_stages(out and out / "tune", "tune in memory", asked),
+            )
         else:
             if not choose(defense, options or {}).whole:
                 given = {"dense_epochs": 0, **given}
@@ -134,6 +148,7 @@ def prune(
         dev,
         settings=settings,
         seed=derive(seed, "target"),
+        stages=_stages(out, "prune in memory", {**about, **asdict(settings), "seed": seed}),
         fresh=lambda: reinitialized(model),
     )
     return PruneRun(
@@ -148,6 +163,18 @@ def prune(
         guarantee=pruned.guarantee,
         served=pruned.served,
     )
+
+
+def _stages(out: Path | None, kind: str, settings: Mapping[str, Any]) -> Stages:
+    return Forgetful() if out is None else open_run(out, kind, settings)
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = sha256()
+    for tensor in tensors:
+        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def prune_source(

@@ -67,8 +67,13 @@ class PruneSettings:
 
     def __post_init__(self) -> None:
         _ = self.plan
-        defenses.choose(self.defense, self.defense_options)
-        pruning.choose(self.pruner, self.pruner_options)
+        defense = defenses.choose(self.defense, self.defense_options)
+        pruner = pruning.choose(self.pruner, self.pruner_options)
+        if isinstance(defense, defenses.Guarantees) and pruner.needs_gradients:
+            raise OptionError(
+                f"{self.defense} proves nothing where gradients of the data choose what to prune, "
+                f"as with {self.pruner_options}; choose another importance"
+            )
         if (
             self.batch_size < 1
             or not 0 < self.learning_rate < float("inf")

@@ -19,7 +19,7 @@ from privet.jobs.cases import Source, open_case
 from privet.jobs.inputs import dense
 from privet.jobs.search import Search, explore
 from privet.jobs.settings import PruneSettings
-from privet.jobs.stages import RECORD, Forgetful, open_run, read_run
+from privet.jobs.stages import RECORD, Stages, open_run, read_run
 from privet.jobs.trials import Network
 from privet.models import reinitialized
 from privet.seeds import derive
@@ -63,11 +63,11 @@ def tune(source: Source, search: Search, *, out: Path) -> dict[str, Any]:
 
 
 def tuned_in_memory(
-    model: nn.Module, train: Dense, dev: Dense, *, search: Search, seed: int
+    model: nn.Module, train: Dense, dev: Dense, *, search: Search, seed: int, stages: Stages
 ) -> PruneSettings:
     """Return the settings picked for a network in memory, which is taken to come trained."""
     network = Network(lambda: deepcopy(model), lambda: reinitialized(model), trained=True)
-    return picked(explore(network, (train, dev), search=search, seed=seed, stages=Forgetful()))
+    return picked(explore(network, (train, dev), search=search, seed=seed, stages=stages))
 
 
 def tuned(source: Source, search: Search, *, out: Path) -> PruneSettings:
