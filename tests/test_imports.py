@@ -101,7 +101,7 @@ def test_help_works_without_them_too(arguments):
     [
         ("torch", ["prune", "synthetic-purchases", "--out", "new"], "privet[train,report]"),
         ("torch", ["protect", "build", "synthetic-ratings", "--out", "new"], "privet[train,"),
-        ("sklearn", ["prune", "digits", "--out", "new"], "privet[train]"),
+        ("sklearn", ["prune", "digits", "--out", "new"], "'sklearn': pip install 'privet[train,"),
         ("jinja2", ["report", "run"], "privet[report]"),
     ],
 )

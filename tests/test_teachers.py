@@ -177,9 +177,7 @@ def test_centroids_are_those_of_an_independent_computation():
     means = np.stack([unit(inputs)[labels == k].mean(0) for k in range(3)])
     distances = ((unit(asked)[:, None] - means) ** 2).sum(2)
     nearness = -distances / 2
-    np.testing.assert_allclose(
-        found - found[:, :1], nearness - nearness[:, :1], atol=1e-5
-    )
+    np.testing.assert_allclose(found - found[:, :1], nearness - nearness[:, :1], atol=1e-5)
 
 
 def test_centroids_forget_all_but_the_leading_directions(monkeypatch):

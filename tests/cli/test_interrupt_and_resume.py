@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 
@@ -26,6 +26,7 @@ DISTILL = (
 QUICK = "prune digits --epochs 1 --dense-epochs 2 --rounds 2 --seed 5"
 AUDIT = "--shadows 3 --jobs 1 --seed 2 --attacks conf,gap,label-only"
 BUILD = "protect build synthetic-ratings --hidden 24 --attacker-hidden 16 --speedups 2,4 --seed 4"
+CHANCE = np.random.default_rng()
 PATIENCE = 60.0  # seconds to wait for a stage before the test gives up
 
 
@@ -44,7 +45,7 @@ def stop_at(arguments, file, how, *, later=0.0):
     deadline = time.monotonic() + PATIENCE
     while not file.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
-    time.sleep(random.uniform(0, later))
+    time.sleep(later * CHANCE.random())
     process.send_signal(how)
     out, err = process.communicate(timeout=PATIENCE)
     assert file.exists(), err

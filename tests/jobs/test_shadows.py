@@ -174,3 +174,16 @@ def test_shadow_models_of_another_audit_are_refused(change, attacker, target, tm
     }[change]
     with pytest.raises(DataError, match="of another audit"):
         gathered(other, target, tmp_path)
+
+
+def test_without_noise_models_are_asked_about_their_logits_alone(attacker, target, tmp_path):
+    quiet = replace(attacker, noisy=False)
+    evidence = gathered(quiet, target, tmp_path)
+    assert evidence.holds == {"shadow", "reference", "online", "releases"}
+    with np.load(tmp_path / "0000.npz") as held:
+        assert set(held.files) == {"logits", "logits-1"}
+    loud = gathered(attacker, target, tmp_path / "loud")
+    np.testing.assert_array_equal(evidence.shadow.logits, loud.shadow.logits)
+    # What was asked less is not taken for what was asked more.
+    with pytest.raises(DataError, match="of another audit"):
+        gathered(attacker, target, tmp_path)

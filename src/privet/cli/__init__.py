@@ -69,10 +69,11 @@ def run(arguments: Sequence[str]) -> int:
     except (PrivetError, CycloptsError) as error:
         return _fail(str(error), 2)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "privet":
+        package = (error.name or "privet").partition(".")[0]
+        if package == "privet":
             raise
         return _fail(
-            f"this command needs the package {error.name!r}: pip install 'privet[train,report]'", 2
+            f"this command needs the package {package!r}: pip install 'privet[train,report]'", 2
         )
     except KeyboardInterrupt:
         return _fail("interrupted; an unfinished run goes on when its command is repeated", 130)

@@ -54,7 +54,8 @@ def known_scores(folder: Path, case: Case) -> FloatArray:
     if np.isnan(ours).any():
         raise DataError(
             f"{folder} has no score for {int(np.isnan(ours).sum())} training rows, which every "
-            f"shadow model met, or none; audit it with more shadow models"
+            f"shadow model met, or none; audit it with more shadow models, or, where the attacker "
+            f"owns no samples beside the audited ones, leave out --scores-of"
         )
     return rescaled(ours)
 

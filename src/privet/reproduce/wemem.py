@@ -31,6 +31,8 @@ balanced: members outnumber nonmembers, so it cannot be compared with a balanced
 
 POOLED = ("conf", "entr", "mentr", "hconf", "nn", "nn-top3", "nn-class", "samia")
 """The paper's attacks that hold all samples to one rule."""
+THRESHOLDS = POOLED[:4]
+"""Those of them that learn nothing but a threshold, and cost nothing."""
 CALIBRATED = ("lira", "lira-offline", "rmia", "rmia-offline", "calibrated")
 """Attacks that hold each sample to models that did and did not train on it."""
 
@@ -193,7 +195,8 @@ def _row(
         **_spread("audit_seconds", [audit["seconds"] for _, audit in runs]),
         "guarantee": runs[0][0].get("guarantee"),
         "attacks": by_attack,
-        **_spread("pooled_balanced_accuracy", [_pooled_balanced(audit) for _, audit in runs]),
+        **_spread("threshold_balanced_accuracy", [_mean(audit, THRESHOLDS) for _, audit in runs]),
+        **_spread("pooled_balanced_accuracy", [_mean(audit, POOLED) for _, audit in runs]),
         "strongest_pooled": _strongest(by_attack, POOLED),
         "strongest_calibrated": _strongest(by_attack, CALIBRATED),
         **_spread("mean_advantage", [_mean_advantage(audit) for _, audit in runs]),
@@ -201,14 +204,11 @@ def _row(
     }
 
 
-def _pooled_balanced(audit: Document) -> float | None:
-    """Return the mean balanced accuracy of the paper's pooled attacks, those that were run."""
-    found = [
-        finding["balanced_accuracy"]
-        for finding in audit["findings"]
-        if finding["attack"] in POOLED and finding["balanced_accuracy"] is not None
-    ]
-    return float(np.mean(found)) if found else None
+def _mean(audit: Document, among: Sequence[str]) -> float | None:
+    """Return the mean balanced accuracy of some attacks, None unless all of them were run."""
+    found = {finding["attack"]: finding["balanced_accuracy"] for finding in audit["findings"]}
+    known = [found[name] for name in among if found.get(name) is not None]
+    return float(np.mean(known)) if len(known) == len(among) else None
 
 
 def _strongest(by_attack: Mapping[str, Document], among: Sequence[str]) -> Document | None:
