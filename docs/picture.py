@@ -1,9 +1,11 @@
-"""Make the README's picture from a reproduction of WeMem's table on Location.
+"""Make the README's picture from reproductions of WeMem's table on Location.
 
-    privet reproduce wemem --dataset location --seeds 5 --table docs/wemem-location.md
-    python docs/picture.py reproduce-wemem-location/wemem.json
+    privet reproduce wemem --rows defenses --sparsity 0.6 --seeds 5 --out defenses
+    privet reproduce wemem --rows controls --sparsity 0.6 --seeds 5 --out controls
+    python docs/picture.py defenses/wemem.json controls/wemem.json
 
-Draws what each defense keeps against what two kinds of attack find, into ``docs/picture.svg``.
+Draws what each defense keeps against what two kinds of attack find, with weight decay alone as a
+curve to beat, into ``docs/picture.svg``.
 """
 
 import argparse
@@ -11,66 +13,68 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe & Ito's palette: told apart by the color-blind too.
-COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-CALIBRATED = ("lira", "rmia", "lira-offline", "rmia-offline", "calibrated")
+SHOWN = ("base", "rsw", "rmr", "swmr", "radd", "hamp", "relaxloss", "adv", "dp", "distill")
+GRAY, BLUE, RED = "#666666", "#0072B2", "#D55E00"
+PANELS = {"strongest_pooled": "one rule for all samples", "strongest_calibrated": "each by itself"}
 
 
-def strongest(row: dict[str, Any], *, calibrated: bool) -> dict[str, Any]:
-    """Return the attack of the highest mean AUC among the calibrated ones, or the pooled ones.
-
-    The attack on several releases is neither: it sees the unpruned network, too.
-    """
-    attacks = {k: v for k, v in row["attacks"].items() if k != "multi-release"}
-    kind = [v for k, v in attacks.items() if (k in CALIBRATED) == calibrated]
-    return max(kind, key=lambda attack: float(attack["auc"]))
+def draw(axes: Axes, rows: list[dict[str, Any]], controls: list[dict[str, Any]], kind: str) -> None:
+    decays = [row for row in controls if row["defense"].startswith("decay-")]
+    curve = sorted(
+        decays, key=lambda row: float(row["settings"]["defense_options"]["weight_decay"])
+    )
+    axes.plot(
+        [row[kind]["auc"] for row in curve],
+        [row["test_accuracy"] for row in curve],
+        marker=".",
+        color=GRAY,
+        label="base with more weight decay",
+    )
+    for row in rows:
+        color = RED if row["defense"] == "distill" else BLUE
+        axes.errorbar(
+            row[kind]["auc"],
+            row["test_accuracy"],
+            xerr=row[kind]["auc_sd"],
+            yerr=row["test_accuracy_sd"],
+            fmt="o",
+            markersize=4,
+            color=color,
+            linewidth=0.8,
+        )
+        axes.annotate(
+            row["defense"],
+            (row[kind]["auc"], row["test_accuracy"]),
+            xytext=(4, 4),
+            textcoords="offset points",
+            color=color,
+            fontsize=9,
+        )
+    axes.axvline(0.5, linestyle=":", color=GRAY)
+    axes.set_xlim(0.47, 0.97)
+    axes.set_xlabel("AUC of the strongest attack")
+    axes.set_title(f"attacks that judge {PANELS[kind]}", loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("reproduction", type=Path)
-    document = json.loads(parser.parse_args().reproduction.read_text())
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for row, color in zip(document["rows"], COLORS, strict=False):
-        pooled, calibrated = (strongest(row, calibrated=kind) for kind in (False, True))
-        height = row["test_accuracy"]
-        axes.plot([pooled["auc"], calibrated["auc"]], [height] * 2, color=color, linewidth=1)
-        for attack, fill in ((pooled, "none"), (calibrated, "full")):
-            axes.errorbar(
-                attack["auc"],
-                height,
-                xerr=attack["auc_sd"],
-                yerr=row["test_accuracy_sd"],
-                fmt="o",
-                fillstyle=fill,
-                color=color,
-                capsize=3,
-            )
-        axes.annotate(
-            row["defense"],
-            (pooled["auc"], height),
-            xytext=(-6, 8),
-            textcoords="offset points",
-            color=color,
-            ha="right",
-        )
-    axes.axvline(0.5, linestyle=":", color="gray")
-    axes.plot([], [], "o", fillstyle="none", color="gray", label="pooled attacks")
-    axes.plot([], [], "o", color="gray", label="calibrated for each sample")
-    axes.legend(loc="lower right", frameon=False)
-    axes.set_xlim(left=0.47)
-    axes.set_xlabel("AUC of the strongest attack (0.5 is guessing)")
-    axes.set_ylabel("test accuracy")
-    axes.set_title(
-        f"{document['dataset'].capitalize()}, {document['sparsity']:.0%} of weights pruned, "
-        f"{len(document['seeds'])} seeds, mean ± sd",
-        loc="left",
-        fontsize=11,
+    parser.add_argument("defenses", type=Path)
+    parser.add_argument("controls", type=Path)
+    arguments = parser.parse_args()
+    document, controls = (
+        json.loads(path.read_text()) for path in (arguments.defenses, arguments.controls)
     )
-    axes.spines[["top", "right"]].set_visible(False)
+    rows = [row for row in document["rows"] if row["defense"] in SHOWN]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, kind in zip(panels, PANELS, strict=True):
+        draw(axes, rows, controls["rows"], kind)
+    panels[0].set_ylabel("test accuracy")
+    panels[1].legend(loc="lower right", frameon=False, fontsize=9)
     figure.savefig(
         Path(__file__).with_name("picture.svg"), facecolor="white", metadata={"Date": None}
     )

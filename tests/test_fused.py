@@ -183,3 +183,10 @@ def test_what_cannot_be_fused_is_left_to_the_model(name):
     model = OTHERS[name]()
     with fused(model, sparse_rows(6, 20, density=0.1)) as forward:
         assert forward is model
+
+
+def test_a_module_used_twice_is_left_to_the_model():
+    layer, relu = nn.Linear(6, 6), nn.ReLU()
+    model = nn.Sequential(layer, relu, layer, relu, nn.Linear(6, 3))
+    with fused(model, torch.rand(8, 6)) as forward:
+        assert forward is model

@@ -13,6 +13,10 @@ class OptionError(PrivetError, ValueError):
     """An option, or a combination of options, that makes no sense."""
 
 
+class UnsuitableError(OptionError):
+    """A defense that cannot work on the network at hand."""
+
+
 class DataError(PrivetError, ValueError):
     """Input data that is missing, malformed, or does not fit its purpose."""
 

@@ -56,7 +56,7 @@ def fused(model: nn.Module, inputs: Inputs) -> Iterator[Forward]:
         yield model
         return
     density = float(inputs.count_nonzero()) / max(1, inputs.numel())
-    rates = [module.p for module in model.children() if isinstance(module, nn.Dropout)]
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     settings = _Settings(max(rates, default=0.0), density <= SPARSE)
     parameters = [part for layer in layers for part in (layer.weight, layer.bias)]
 
@@ -72,13 +72,15 @@ def fused(model: nn.Module, inputs: Inputs) -> Iterator[Forward]:
 
 def _layers(model: nn.Module) -> list[nn.Linear] | None:
     """Return the linear layers of a model that can be fused, or None."""
-    modules = list(model.children())
+    if type(model) is not nn.Sequential:
+        return None
+    modules = list(model)  # unlike its children, a module used twice stands here twice
+    if len(set(modules)) < len(modules):
+        return None
     rates = {module.p for module in modules if isinstance(module, nn.Dropout)}
     between: list[type[nn.Module]] = [nn.ReLU, nn.Dropout] if rates else [nn.ReLU]
     hidden = len(modules) // (1 + len(between))
-    if type(model) is not nn.Sequential or [type(module) for module in modules] != (
-        [nn.Linear, *between] * hidden + [nn.Linear]
-    ):
+    if [type(module) for module in modules] != [nn.Linear, *between] * hidden + [nn.Linear]:
         return None
     if len(rates) > 1 or max(rates, default=0) >= 1 or any(map(_hooked, model.modules())):
         return None

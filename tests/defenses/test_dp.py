@@ -350,3 +350,15 @@ def test_a_guarantee_about_nothing_is_refused(change):
 def test_opacus_is_imported_only_where_it_is_used():
     check = "import sys, privet.defenses; sys.exit('opacus' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_network_that_uses_a_layer_at_every_step_trains():
+    from privet.models import LSTM
+
+    with seeded(0):
+        model = LSTM(4, 3, hidden=5).build()
+    inputs = torch.randn(24, 3, 4, generator=torch.Generator().manual_seed(0))
+    before = [parameter.clone() for parameter in model.parameters()]
+    setup = Setup(model, inputs, torch.arange(24) % 3, adam(0.01), batch_size=8)
+    fit(DP().start(setup), 0, most=1)
+    assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -187,7 +187,6 @@ def test_a_case_is_opened_again_as_it_was(place):
         weights="weights.safetensors",
         heldout="others.csv",
         samples=60,
-        canaries=4,
         seed=5,
     )
     case, again = open_case(source), reopen_case(open_case(source).settings)
@@ -219,3 +218,15 @@ def test_data_or_weights_that_changed_are_refused(changed, place):
         (place / changed).write_text("\n".join([*lines[:-1], lines[-1].replace("0.", "1.")]))
     with pytest.raises(DataError, match="has changed since"):
         reopen_case(settings)
+
+
+def test_canaries_in_a_network_that_comes_trained_are_refused(place):
+    source = Source("people.csv", weights="weights.safetensors", heldout="others.csv", canaries=4)
+    with pytest.raises(OptionError, match="comes trained"):
+        open_case(source)
+
+
+def test_a_network_whose_code_changed_is_refused(place):
+    settings = open_case(Source("people.csv")).settings
+    with pytest.raises(DataError, match="network"):
+        reopen_case({**settings, "network": "another"})

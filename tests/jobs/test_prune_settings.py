@@ -26,7 +26,7 @@ def test_what_is_asked_for_wins_over_what_the_defense_was_made_for():
     settings = recommended("distill", {"hard": 0.5}, rounds=4, weight_decay=0.25, sparsity=0.3)
     assert (settings.rounds, settings.weight_decay, settings.sparsity) == (4, 0.25, 0.3)
     assert settings.dense_epochs == own["dense_epochs"]
-    assert settings.defense_options == {"hard": 0.5}
+    assert settings.defense_options == {**vars(choose("distill", {})), "hard": 0.5}
 
 
 def test_settings_survive_json():
@@ -38,7 +38,7 @@ def test_options_are_copied():
     options = {"hard": 0.5}
     settings = recommended("distill", options)
     options["hard"] = 7
-    assert settings.defense_options == {"hard": 0.5}
+    assert settings.defense_options == {**vars(choose("distill", {})), "hard": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from privet.errors import DataError, OptionError
 from privet.files import replacing
 from privet.jobs import stages
-from privet.jobs.stages import Forgetful, open_run, read_run, versions
+from privet.jobs.stages import FORMAT, Forgetful, open_run, read_run, versions
 
 SETTINGS = {"dataset": "location", "seed": 7}
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.5, -2])}
@@ -27,7 +27,7 @@ def test_a_new_run_writes_down_what_it_is(folder):
     open_run(folder, "prune", SETTINGS)
     record = json.loads((folder / "run.json").read_text())
     assert record == {
-        "format": 1,
+        "format": FORMAT,
         "kind": "prune",
         "settings": SETTINGS,
         "versions": versions(),

@@ -44,7 +44,9 @@ def test_the_row_wins_over_the_defense_which_wins_over_the_scale():
 
 def test_options_of_a_row_reach_its_defense():
     assert ROWS["decay-0.03"].settings(0.6, {}).defense_options == {"weight_decay": 0.03}
-    assert ROWS["rsw-random"].settings(0.6, {}).defense_options == {"order": "random"}
+    assert ROWS["rsw-random"].settings(0.6, {}).defense_options["order"] == "random"
+    scaled = ROWS["distill-hard"].settings(0.6, {}, {"folds": 5, "hard": 0.5}).defense_options
+    assert (scaled["folds"], scaled["hard"]) == (5, 1.0)
     assert ROWS["rmr-shuffled"].settings(0.6, {}).scores == "shuffled"
     assert ROWS["unpruned"].settings(0.6, {}).plan.sparsities == ()
     assert ROWS["from-scratch"].settings(0.6, {}).rewind == 0

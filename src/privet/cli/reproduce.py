@@ -9,9 +9,9 @@ from privet.errors import OptionError
 def wemem(
     *,
     dataset: str = "location",
-    rows: str = "all",
-    sparsity: str = "0.5,0.6,0.7",
-    seeds: int = 3,
+    rows: str | None = None,
+    sparsity: str | None = None,
+    seeds: int | None = None,
     first_seed: int = 0,
     attacks: str = "all",
     shadows: int = 5,
@@ -32,11 +32,13 @@ def wemem(
         A data set from `privet data list`. location runs at the paper's size; cifar10-images at
         one that two processor cores manage within the hour.
     rows
-        Names separated by commas; all, defenses, controls and few stand for several.
+        Names separated by commas; all, defenses, controls and few stand for several. All unless
+        given; eight of them for cifar10-images.
     sparsity
-        Fractions removed in the end, separated by commas.
+        Fractions removed in the end, separated by commas; 0.5,0.6,0.7 unless given, 0.6 for
+        cifar10-images.
     seeds
-        How many seeds.
+        How many seeds; 3 unless given, 1 for cifar10-images.
     first_seed
         The first of them.
     attacks
@@ -57,8 +59,11 @@ def wemem(
     from privet.report.reproduction import wemem_markdown, wemem_tables
     from privet.report.terminal import rich
     from privet.reproduce.rows import choose_rows
-    from privet.reproduce.wemem import reproduce_wemem
+    from privet.reproduce.wemem import SCALES, Scale, reproduce_wemem
 
+    scale = SCALES.get(dataset, Scale())
+    names = scale.rows if rows is None else [name for name in rows.split(",") if name]
+    seeds = scale.seeds if seeds is None else seeds
     if seeds < 1 or first_seed < 0:
         raise OptionError(
             f"seeds must be at least 1 and the first at least 0; got {seeds} and {first_seed}"
@@ -75,8 +80,8 @@ def wemem(
         document = reproduce_wemem(
             dataset,
             out=folder,
-            rows=choose_rows([name for name in rows.split(",") if name]),
-            sparsities=_fractions(sparsity),
+            rows=choose_rows(names),
+            sparsities=scale.sparsities if sparsity is None else _fractions(sparsity),
             seeds=range(first_seed, first_seed + seeds),
             settings=settings,
         )

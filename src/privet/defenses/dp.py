@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privet.defenses.base import check_at_least
-from privet.errors import OptionError
+from privet.errors import OptionError, UnsuitableError
 from privet.fit import Optimizer, Setup, Step, seeded
 from privet.sparse import take
 
@@ -20,8 +20,8 @@ SMALL_ORDERS = (1.001, 1.002, 1.005, 1.01, 1.02, 1.05)
 LARGE_ORDERS = (128, 256, 512)
 COVERS_ALL = (
     "the weights after all epochs counted here, against adding or removing one training sample; "
-    "not accuracies measured on those samples, not pruning by their gradients, and not what a "
-    "network that came trained had met before"
+    "not accuracies measured on those samples, not settings searched for on them, not pruning by "
+    "their gradients, and not what a network that came trained had met before"
 )
 COVERS_ROUNDS = (
     "the rounds alone: worth nothing for the samples that the dense network was trained on, "
@@ -105,7 +105,7 @@ class DP:
             hooks = self._hooks(twin, setup)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
-            raise OptionError(
+            raise UnsuitableError(
                 f"dp needs each sample's own gradient, which this network does not give "
                 f"({reason}); use layers that Opacus supports"
             ) from error
@@ -142,6 +142,9 @@ class DP:
                 _try_hooks(hooks, twin, setup, norms)
             except NotImplementedError:  # a layer that is used several times leaves no ghost
                 hooks.cleanup()
+                for module in twin.modules():  # what a pass that broke off leaves behind
+                    vars(module).pop("activations", None)
+                    vars(module).pop("max_batch_len", None)
             else:
                 return hooks
         raise ValueError("a layer is used in a way that hides the gradient of a sample")
@@ -219,7 +222,7 @@ def sharing_twin(model: nn.Module) -> nn.Module:
 def _check(setup: Setup) -> None:
     for name, module in setup.model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise OptionError(
+            raise UnsuitableError(
                 f"dp cannot train layer {name}, a {type(module).__name__}: it mixes the samples "
                 f"of a batch; replace it by nn.GroupNorm"
             )

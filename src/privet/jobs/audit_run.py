@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,28 +27,61 @@ from privet.jobs.prune_network import prune_network, served
 from privet.jobs.settings import PruneSettings
 from privet.jobs.shadows import Attacker, gather
 from privet.jobs.stages import RunFolder, read_run
-from privet.models import load_weights
+from privet.models import load_weights, reinitialized
+from privet.seeds import derive
 from privet.signals import BoolArray
+
+SCORE_MODELS = 10
+"""Networks that each shadow model's memorization scores take where the target's come from an
+audit."""
 
 
 @dataclass(frozen=True)
 class PruneAgain:
-    """How an adaptive attacker makes shadow models: the target's own way, from fresh weights."""
+    """How an adaptive attacker makes shadow models: the target's own way, from fresh weights.
+
+    Parameters
+    ----------
+    build
+        Makes a fresh network.
+    settings
+        How the target was pruned.
+    pretrained
+        Whether the target came trained. Nobody but its owner knows how; shadow models are then
+        trained first as `PruneSettings` trains by default, and pruned from there.
+    """
 
     build: Callable[[], nn.Module]
     settings: PruneSettings
+    pretrained: bool = False
 
     def __call__(self, members: Dense, dev: Dense, seed: int) -> Sequence[nn.Module]:
         """Return the pruned network, and the network before it was pruned."""
-        pruned = prune_network(self.build, members, dev, settings=self.settings, seed=seed)
+        build = self.build
+        if self.pretrained:
+            usual = PruneSettings(sparsity=0.0, rounds=0)
+            before = derive(seed, "before")
+            build = partial(
+                deepcopy, prune_network(build, members, dev, settings=usual, seed=before).model
+            )
+        pruned = prune_network(
+            build, members, dev, settings=self.settings, seed=seed, fresh=self.build
+        )
         return pruned.served, pruned.dense
 
     def without_defense(self) -> "PruneAgain":
-        """Return the same for an attacker who does not know the defense."""
-        dictated = choose(self.settings.defense, self.settings.defense_options).settings
-        usual = {name: getattr(PruneSettings, name) for name in dictated}
-        plain: dict[str, Any] = {"defense": "base", "defense_options": {}, **usual}
-        return replace(self, settings=replace(self.settings, **plain))
+        """Return the same for an attacker who does not know the defense, nor what it dictates."""
+        settings = self.settings
+        dictated = choose(settings.defense, settings.defense_options).settings
+        usual = {
+            name: getattr(PruneSettings, name)
+            for name, value in dictated.items()
+            if getattr(settings, name) == value
+        }
+        epochs = usual.get("dense_epochs", settings.dense_epochs)
+        rewind = None if settings.rewind is None else min(settings.rewind, epochs)
+        plain: dict[str, Any] = {"defense": "base", "defense_options": {}, "rewind": rewind}
+        return replace(self, settings=replace(settings, **usual, **plain))
 
 
 def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -104,7 +139,7 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
         samples=rows,
         started=started,
     )
-    if "online" in evidence.holds:
+    if "online" in evidence.holds and settings.adaptive:
         keep_scores(folder, rows, estimated_memorization(evidence))
     write_json(folder / ("audit.json" if settings.adaptive else "audit-non-adaptive.json"), audit)
     return audit
@@ -115,7 +150,8 @@ def audit_pruned(
 ) -> dict[str, Any]:
     """Audit a model pruned in memory; see `privet.audit`."""
     outside = run.dev if nonmembers is None else as_dense(nonmembers, run.model)
-    again = PruneAgain(run.rebuild, run.shadow_settings)
+    fresh = partial(reinitialized, run.original)
+    again = PruneAgain(fresh, run.settings, pretrained=run.settings.dense_epochs == 0)
     about = {"defense": run.settings.defense, "sparsity": run.settings.sparsity}
     return audit_in_memory(
         (run.served, run.dense),
@@ -201,7 +237,8 @@ def _attacker(
             drawn=min(members, (count + len(own[1])) // 2),
         )
     else:
-        pool = shadow_pool(len(own[1]), seed, fraction)
+        most = round(fraction * len(own[1]))
+        pool = shadow_pool(len(own[1]), seed, fraction, drawn=min(members, most))
         pool = replace(pool, pool=pool.pool + count, dev=pool.dev + count)
     return Attacker(joined(audited, own), count, pool, make, seed, noisy)
 
@@ -222,9 +259,13 @@ def _remake(run: RunFolder) -> tuple[Case, PruneAgain]:
         raise DataError(f"the run in {run.path} is of another version of privet; prune again")
     case = reopen_case(found)
     settings = PruneSettings(**{name: found[name] for name in known})
-    # Nobody but the defender has the weights that a run began with.
-    trained = settings.dense_epochs or PruneSettings.dense_epochs
-    return case, PruneAgain(case.architecture.build, replace(settings, dense_epochs=trained))
+    if found.get("scores_of") is not None:
+        # Their own scores from an audit of their own would take shadow models of shadow models;
+        # this is the same estimate from fewer.
+        settings = replace(settings, scores="subsampled", score_models=SCORE_MODELS)
+    whole = choose(settings.defense, settings.defense_options).whole and settings.dense_epochs > 0
+    pretrained = found["weights"] is not None and not whole
+    return case, PruneAgain(case.architecture.build, settings, pretrained)
 
 
 def _releases(run: RunFolder, again: PruneAgain) -> tuple[nn.Module, nn.Module]:

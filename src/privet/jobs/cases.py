@@ -91,6 +91,11 @@ def open_case(source: Source) -> Case:
         When weights come without rows that the network never met.
     """
     table = _chosen(load(source.dataset), source)
+    if source.weights is not None and source.canaries:
+        raise OptionError(
+            "canaries cannot be planted in a network that comes trained; leave out one of "
+            "weights and canaries"
+        )
     own = source.heldout is not None or source.weights is not None
     if source.heldout is not None:
         table = with_held_out(table, load(source.heldout))
@@ -105,9 +110,10 @@ def open_case(source: Source) -> Case:
     made = plant_canaries(whole, split, count=source.canaries, seed=source.seed)
     architecture = _architecture(source, whole)
     build = _Trained(architecture, source.weights) if source.weights else architecture.build
-    _check_answers(build, whole)
+    network = _checked(build, whole)
     settings = {
         **asdict(source),
+        "network": hashlib.sha256(repr(network).encode()).hexdigest(),
         "dataset": _where(source.dataset),
         "heldout": None if source.heldout is None else _where(source.heldout),
         "weights": None if source.weights is None else _where(source.weights),
@@ -124,8 +130,13 @@ def reopen_case(settings: dict[str, Any]) -> Case:
     """
     source = Source(**{name: settings[name] for name in Source.__dataclass_fields__})
     case = open_case(source)
-    for key, what in (("data", source.dataset), ("weights_digest", source.weights)):
-        if case.settings[key] != settings[key]:
+    behind = {
+        "data": source.dataset,
+        "weights_digest": source.weights,
+        "network": f"the network {source.model}",
+    }
+    for key, what in behind.items():
+        if case.settings[key] != settings.get(key):
             raise DataError(
                 f"{what} has changed since the run was made; restore it, or prune again"
             )
@@ -144,7 +155,7 @@ class _Trained:
 
         network = self.architecture.build()
         try:
-            state = load_file(self.weights)
+            state = load_file(Path(self.weights).expanduser())
         except Exception as error:
             raise DataError(f"{self.weights} holds no safetensors weights: {error}") from None
         load_weights(network, state)
@@ -176,8 +187,8 @@ def _architecture(source: Source, table: Table) -> Architecture:
     return replace(usual, width=source.width)
 
 
-def _check_answers(build: Callable[[], nn.Module], table: Table) -> None:
-    """Refuse a network that does not answer the data's rows with a logit for each class."""
+def _checked(build: Callable[[], nn.Module], table: Table) -> nn.Module:
+    """Return the network, or refuse one that does not answer rows with a logit for each class."""
     example = torch.zeros(2, *table.row_shape)
     with seeded(0):
         network = build()
@@ -193,6 +204,7 @@ def _check_answers(build: Callable[[], nn.Module], table: Table) -> None:
             f"the network must answer with one logit for each of {table.classes} classes; it "
             f"answers two rows with shape {tuple(answers.shape)}"
         )
+    return network
 
 
 def _where(name: str) -> str:

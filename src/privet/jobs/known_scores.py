@@ -1,7 +1,8 @@
 """Memorization scores that an audit has found on the way: one pass of shadow training serves both.
 
 An audit's reference models trained on random parts of the audited samples, which is just what
-Feldman's subsampled estimate takes.
+Feldman's subsampled estimate takes. Those parts hold rows that the target is tested on, too, so
+such rows have a say in which training rows count as memorized, though none in what is learned.
 """
 
 from pathlib import Path
@@ -18,6 +19,8 @@ from privet.signals import FloatArray, IntArray
 from privet.tabular import read_npz
 
 FILE = "memorization.npz"
+PLAIN = ("none", "base")
+"""Defenses under which models memorize as they would."""
 
 
 def keep_scores(folder: Path, rows: IntArray, estimated: FloatArray) -> None:
@@ -41,6 +44,11 @@ def known_scores(folder: Path, case: Case) -> FloatArray:
     if not (folder / FILE).exists():
         raise DataError(f"{folder} holds no {FILE}; run `privet audit {folder}` first")
     settings = read_json(folder / "run.json").get("settings", {})
+    if settings.get("defense") not in PLAIN:
+        raise DataError(
+            f"the run in {folder} is defended by {settings.get('defense')}, and so are the models "
+            f"its scores come from; audit a run of {' or '.join(PLAIN)}"
+        )
     for key in ("data", "seed", "canaries"):
         if settings.get(key) != case.settings[key]:
             raise DataError(

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from privet import query
@@ -65,16 +66,6 @@ class PruneRun:
     guarantee: Mapping[str, Any] | None
     served: nn.Module
 
-    def rebuild(self) -> nn.Module:
-        """Return a network of the original shape with fresh weights, for a shadow model."""
-        return reinitialized(self.original)
-
-    @property
-    def shadow_settings(self) -> PruneSettings:
-        """The same settings; where the model came trained, shadow models train by default."""
-        epochs = self.settings.dense_epochs or PruneSettings.dense_epochs
-        return replace(self.settings, dense_epochs=epochs)
-
 
 def prune(
     model: nn.Module,
@@ -88,7 +79,7 @@ def prune(
     pruner: str = "magnitude",
     dense_epochs: int | None = None,
     settings: PruneSettings | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
 ) -> PruneRun:
     """Prune a copy of ``model`` in rounds, fine-tuning on ``train``; the model stays as it is.
@@ -121,7 +112,14 @@ def prune(
     train, dev = as_dense(train, model), as_dense(dev, model)
     about: dict[str, Any] = {}
     if out is not None:
-        about = {"data": _digest(*train, *dev), "model": _digest(*model.state_dict().values())}
+        out = Path(out)
+        state = model.state_dict()
+        network = sha256(repr((model, list(state))).encode()).hexdigest()
+        about = {
+            "data": _digest(*train, *dev),
+            "network": network,
+            "weights": _digest(*state.values()),
+        }
     if settings is None:
         named = {"pruner": pruner, "rounds": rounds, "dense_epochs": dense_epochs}
         given = {name: value for name, value in named.items() if value is not None}
@@ -173,7 +171,8 @@ def _digest(*tensors: Tensor) -> str:
     digest = sha256()
     for tensor in tensors:
         digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().contiguous().numpy().data)
+        raw = tensor.detach().contiguous().flatten().view(torch.uint8)
+        digest.update(raw.numpy().data)
     return digest.hexdigest()
 
 

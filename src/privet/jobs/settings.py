@@ -1,7 +1,7 @@
 """How a network is trained and pruned, in one place: `PruneSettings`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from privet import defenses, pruning
@@ -20,9 +20,10 @@ class PruneSettings:
     Parameters
     ----------
     defense, defense_options
-        A row of `privet.defenses.DEFENSES`, and changes to its defaults.
+        A row of `privet.defenses.DEFENSES`, and changes to its defaults; holds all options once
+        made.
     pruner, pruner_options
-        A row of `privet.pruning.PRUNERS`, and changes to its defaults.
+        A row of `privet.pruning.PRUNERS`, and the same.
     sparsity
         Fraction removed in the end, in [0, 1).
     rounds, schedule
@@ -33,7 +34,8 @@ class PruneSettings:
         training ends early.
     rewind
         The epoch of dense training to whose weights the survivors of each pruning return; 0 is
-        initialization. With None they stay as they are. Magnitude pruning only.
+        initialization. With None they stay as they are. Magnitude pruning only. Where training
+        stopped before that epoch, they are what it would have led to.
     dense_epochs
         Most epochs of training before pruning starts; 0 takes the network as it is.
     batch_size, learning_rate, weight_decay
@@ -69,6 +71,9 @@ class PruneSettings:
         _ = self.plan
         defense = defenses.choose(self.defense, self.defense_options)
         pruner = pruning.choose(self.pruner, self.pruner_options)
+        # In full: a run must still say how it was made when defaults have changed.
+        object.__setattr__(self, "defense_options", asdict(defense))  # type: ignore[call-overload]
+        object.__setattr__(self, "pruner_options", asdict(pruner))  # type: ignore[call-overload]
         if isinstance(defense, defenses.Guarantees) and pruner.needs_gradients:
             raise OptionError(
                 f"{self.defense} proves nothing where gradients of the data choose what to prune, "

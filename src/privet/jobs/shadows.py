@@ -32,7 +32,7 @@ from privet.seeds import derive
 from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Signals
 from privet.tabular import read_npz
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever shadow models of the same attacker would answer otherwise."""
 
 Answers = Mapping[str, FloatArray]

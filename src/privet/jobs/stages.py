@@ -18,7 +18,7 @@ from privet.errors import DataError, OptionError
 from privet.files import read_json, replacing, write_json
 
 RECORD = "run.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class Stages(Protocol):

@@ -38,7 +38,7 @@ def choose(name: str, options: Mapping[str, Any]) -> Pruner:
             )
         # What is None by default is a seed.
         wanted = int if known[key] is None else type(known[key])
-        if type(value) is not wanted:
+        if type(value) is not wanted and value != known[key]:
             raise OptionError(
                 f"option {key} of pruner {name} takes {wanted.__name__}; got {value!r}"
             )

@@ -55,7 +55,7 @@ def _defenses(document: Document) -> Table:
     owns = "owns the audited samples" if document["online"] else "owns other samples only"
     rows = document["rows"]
     about = [f"{row['defense']}: {row['about']}" for row in rows if row["about"]]
-    scale = document.get("scale") or {}
+    scale, skipped = document.get("scale") or {}, document.get("skipped") or {}
     size = [
         f"{scale['samples']} samples" if scale.get("samples") else "",
         f"network {scale['model']}, width {scale['width']}" if scale.get("width") else "",
@@ -79,12 +79,14 @@ def _defenses(document: Document) -> Table:
         [_defense(row) for row in rows],
         note=f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; guessing is 50% and "
         f"0.500. Pooled attacks ({', '.join(document['pooled'])}, of which the first four learn "
-        f"thresholds) hold all samples to one rule, calibrated ones (LiRA, RMIA) each sample to models that did and did not train on it. "
+        f"thresholds) hold all samples to one rule, calibrated ones (LiRA, RMIA) each sample to "
+        f"models that did and did not train on it. "
         f"The attacker "
         f"{known}, {owns}, and has {wording.count(document['shadows'])} shadow models. Published: "
         f"from public re-runs of the paper's code."
         + (f" Size: {small}." if small else "")
         + (f" Rows: {'; '.join(about)}." if about else "")
+        + "".join(f" Left out: {row} ({why})." for row, why in skipped.items())
         + _guarantees(rows),
     )
 

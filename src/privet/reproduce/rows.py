@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from privet.defenses import choose
@@ -32,11 +33,20 @@ class Row:
     control: bool = False
     about: str = ""
 
-    def settings(self, sparsity: float, scale: Mapping[str, Any]) -> PruneSettings:
-        """Return the settings of a run: a scale's, then the defense's own, then the row's."""
-        own = choose(self.defense, self.options).settings
+    def settings(
+        self,
+        sparsity: float,
+        scale: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> PruneSettings:
+        """Return the settings of a run: a scale's, then the defense's own, then the row's.
+
+        ``options`` are the scale's for the defense, and yield to the row's.
+        """
+        chosen = {**options, **self.options}
+        own = choose(self.defense, chosen).settings
         merged = {**scale, **own, "sparsity": sparsity, **self.changes}
-        return recommended(self.defense, self.options, **merged)
+        return recommended(self.defense, chosen, **merged)
 
 
 def _control(name: str, defense: str, about: str, **changes: Any) -> Row:
