@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench oracles clean
+.PHONY: help demo test check lint format bench oracles clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -34,11 +34,18 @@ demo: $(VENV)/.run  ## the guided tour: both stories in about a minute, report i
 	@echo "==> the guided tour, about a minute; report in demo/"
 	@$(BIN)/privet demo --out demo
 
+# A file of tests stays on one processor: what it prepares is prepared once.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: $(VENV)/.dev  ## every test, the slow ones too
 	@echo "==> running all tests"
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
-check: $(VENV)/.dev  ## lint, format check, strict types, import directions, fast tests
+check: lint  ## lint, and the fast tests
+	@echo "==> fast tests"
+	@$(PYTEST) -m "not slow" -q
+
+lint: $(VENV)/.dev  ## style, format, strict types, import directions
 	@echo "==> ruff: lint and format"
 	@$(BIN)/ruff check src tests benchmarks docs
 	@$(BIN)/ruff format --check src tests benchmarks docs
@@ -46,8 +53,6 @@ check: $(VENV)/.dev  ## lint, format check, strict types, import directions, fas
 	@$(BIN)/mypy
 	@echo "==> import-linter: the layers"
 	@$(BIN)/lint-imports --no-cache
-	@echo "==> fast tests"
-	@$(BIN)/python -m pytest -m "not slow" -q
 
 format: $(VENV)/.dev  ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix src tests benchmarks docs
