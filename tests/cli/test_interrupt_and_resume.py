@@ -40,7 +40,12 @@ def stop_at(arguments, file, how, *, later=0.0):
     The signal comes up to ``later`` seconds after the file, at a point of nobody's choosing.
     """
     process = subprocess.Popen(
-        [*PRIVET, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PRIVET, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C, and so would we.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + PATIENCE
     while not file.exists() and process.poll() is None and time.monotonic() < deadline:
