@@ -18,7 +18,10 @@ from matplotlib.figure import Figure
 
 SHOWN = ("base", "rsw", "rmr", "swmr", "radd", "hamp", "relaxloss", "adv", "dp", "distill")
 GRAY, BLUE, RED = "#666666", "#0072B2", "#D55E00"
-PANELS = {"strongest_pooled": "one rule for all samples", "strongest_calibrated": "each by itself"}
+PANELS = {
+    "strongest_pooled": "pooled attacks: one rule for all samples",
+    "strongest_calibrated": "calibrated attacks: each sample by itself",
+}
 
 
 def draw(axes: Axes, rows: list[dict[str, Any]], controls: list[dict[str, Any]], kind: str) -> None:
@@ -56,7 +59,7 @@ def draw(axes: Axes, rows: list[dict[str, Any]], controls: list[dict[str, Any]],
     axes.axvline(0.5, linestyle=":", color=GRAY)
     axes.set_xlim(0.47, 0.97)
     axes.set_xlabel("AUC of the strongest attack")
-    axes.set_title(f"attacks that judge {PANELS[kind]}", loc="left", fontsize=10)
+    axes.set_title(PANELS[kind], loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 
 
