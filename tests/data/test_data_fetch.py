@@ -54,8 +54,9 @@ def handler(host: Host) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             body = body if host.cut_after is None else body[: host.cut_after]
-            self.wfile.write(body)
+            # Before the last byte leaves: the client may be done first.
             host.sent.append(len(body))
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
