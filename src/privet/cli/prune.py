@@ -40,7 +40,7 @@ def prune(
     tuned: Path | None = None,
     canaries: int = 0,
     analyse: Annotated[bool, Parameter(negative="")] = False,
-    repeats: int = 3,
+    repeats: int | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> None:
@@ -111,7 +111,8 @@ def prune(
         the data calls for: how much training on the same rows in every round raises leakage, and
         how much the samples that are easily memorized do. Uses training rows only.
     repeats
-        With --analyse, divisions of the rows that figures are averaged over, at least 2.
+        With --analyse, divisions of the rows that figures are averaged over, at least 2; 3 unless
+        given.
     seed
         Fixes the split, the weights and the order of the data.
     json
@@ -122,6 +123,8 @@ def prune(
     from privet.report.terminal import prune_table
 
     options, pruner_options = (dict(map(_option, texts)) for texts in (set_, pruner_set))
+    if repeats is not None and not analyse:
+        raise OptionError(f"--repeats {repeats} goes with --analyse, which divides the rows anew")
     if analyse and scores_of is not None:
         raise OptionError("an analysis estimates memorization anew: leave out --scores-of")
     if tuned is not None and (analyse or defense != "auto"):
@@ -160,8 +163,11 @@ def prune(
             changes = {"dense_epochs": 0, **changes}
         settings = recommended(defense, options, sparsity=sparsity, **changes)
         if analyse:
-            _analyse(source, settings, out=out, repeats=repeats, as_json=json)
+            _analyse(
+                source, settings, out=out, repeats=3 if repeats is None else repeats, as_json=json
+            )
             return
+        _refuse_unused_scores(choose(defense, options).needs, scores, score_models)
     with progress():
         result = prune_source(source, settings, out=out, scores=scores_of)
     answer(result, prune_table(result), f"Next: privet audit {quote(str(out))}", as_json=json)
@@ -249,6 +255,17 @@ def audit(
             "--reference and --out)"
         )
     answer(result, audit_table(result), *([following] if following else []), as_json=json)
+
+
+def _refuse_unused_scores(
+    needs: frozenset[str], scores: str | None, score_models: int | None
+) -> None:
+    """Raise `OptionError` where memorization is described to a defense that never asks for it."""
+    if "scores" not in needs and (scores is not None or score_models is not None):
+        raise OptionError(
+            f"--scores and --score-models go with defenses that need memorization scores, such as "
+            f"rmr, or with --analyse; got {scores or score_models}"
+        )
 
 
 def _analyse(
