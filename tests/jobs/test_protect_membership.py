@@ -1,6 +1,8 @@
 """Membership protection from a data set to protected confidences, and defense models that died."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,18 +12,14 @@ from privet import query
 from privet.cli import run as privet
 from privet.data.splits import membership_split
 from privet.data.synthetic import synthetic_purchases
+from privet.data.table import Table
 from privet.device import load_bundle
 from privet.device.membership import find_noise
 from privet.errors import DataError, OptionError
-from privet.jobs import protect_membership
-from privet.jobs.protect_membership import (
-    MembershipSettings,
-    Observed,
-    attacked,
-    build_membership,
-    found_share,
-    observe,
-)
+from privet.jobs import membership_training
+from privet.jobs.membership_evaluation import Observed, attacked, found_share
+from privet.jobs.membership_training import MembershipSettings, observe
+from privet.jobs.protect_membership import build_membership
 from privet.jobs.stages import Forgetful, open_run, read_run
 from privet.jobs.tiers import Thresholds, fresh, make_tier, to_device
 from privet.models import FullyConnected, linear_layers
@@ -171,7 +169,7 @@ def test_a_dead_tier_is_retried_then_refused_and_not_written(
         tried.append(speedup)
         return dead(make_tier(base, speedup, **options))
 
-    monkeypatch.setattr(protect_membership, "make_tier", stillborn)
+    monkeypatch.setattr(membership_training, "make_tier", stillborn)
     folder = tmp_path / "bundles"
     document = build_membership(shoppers, SETTINGS, seed=1, run=opened(folder))
     assert tried == [2.0] * SETTINGS.attempts
@@ -195,7 +193,7 @@ def test_a_tier_that_dies_once_is_replaced_by_one_that_lives(shoppers, tmp_path,
         tier = make_tier(base, speedup, **options)
         return dead(tier) if len(tried) == 1 else tier
 
-    monkeypatch.setattr(protect_membership, "make_tier", weakly)
+    monkeypatch.setattr(membership_training, "make_tier", weakly)
     folder = tmp_path / "bundles"
     document = build_membership(shoppers, SETTINGS, seed=1, run=opened(folder))
     assert len(tried) == 2
@@ -209,7 +207,7 @@ def test_a_build_takes_up_every_finished_network(shoppers, built, monkeypatch):
     def untimely(*arguments, **options):
         raise AssertionError("a finished network was trained again")
 
-    monkeypatch.setattr(protect_membership, "fit", untimely)
+    monkeypatch.setattr(membership_training, "fit", untimely)
     again = build_membership(shoppers, SETTINGS, seed=1, run=opened(built[0]))
     assert again == built[1]
 
@@ -242,3 +240,18 @@ def test_too_few_people_are_refused():
 def test_settings_that_make_no_sense_are_refused(speedups):
     with pytest.raises(OptionError):
         MembershipSettings(speedups=speedups)
+
+
+def test_images_are_classified_by_a_small_residual_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    pictures = rng.random((600, 3, 8, 8)).astype(np.float32)
+    pictures[np.arange(600), labels] += 1.0
+    table = Table((pictures / 2).astype(np.float32), labels, classes=3, name="tinted")
+    settings = replace(SETTINGS, image_width=4, image_epochs=25, image_learning_rate=5e-3)
+    views = observe(table, settings, seed=1, stages=(run := open_run(tmp_path, "protect", {})))
+    assert views.accuracy["nonmembers"] > 0.6
+    assert views.classes == 3
+    assert run.record["stages"]["target"]["architecture"] == {"classes": 3, "width": 4}
+    again = observe(table, settings, seed=1, stages=read_run(tmp_path, "protect"))
+    np.testing.assert_array_equal(again.evaluation.logits, views.evaluation.logits)

@@ -11,8 +11,9 @@ from privet.data.registry import DATASETS, load
 from privet.errors import OptionError
 from privet.files import write_json
 from privet.jobs.inputs import data_settings
+from privet.jobs.membership_training import MembershipSettings
 from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
-from privet.jobs.protect_membership import MembershipSettings, build_membership, check_membership
+from privet.jobs.protect_membership import build_membership, check_membership
 from privet.jobs.stages import open_run, versions
 from privet.jobs.tiers import Thresholds
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from privet.device import Bundle, Network, write_bundle
 from privet.errors import OptionError
 from privet.fit import Fitted, seeded
 from privet.jobs.stages import Stages
-from privet.models import FullyConnected, linear_layers, load_weights, macs
+from privet.models import Architecture, FullyConnected, linear_layers, load_weights, macs
 from privet.pruning.speedup import widths_at
 from privet.pruning.structural import Structural
+
+AnyBuilt = TypeVar("AnyBuilt", bound="Built")
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,26 @@ def check_speedups(speedups: Sequence[float]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A trained network and the architecture it was built from."""
+class Built:
+    """A network, trained or about to be, and the architecture it was built from."""
 
     model: nn.Module
+    architecture: Architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Trained(Built):
+    """A fully connected one, such as every defense model and attack model."""
+
     architecture: FullyConnected
 
 
 def train_stage(
     stages: Stages,
     name: str,
-    untrained: Callable[[], Trained],
+    untrained: Callable[[], AnyBuilt],
     train: Callable[[nn.Module], Fitted],
-) -> Trained:
+) -> AnyBuilt:
     """Return a trained network: from its finished stage, or by training it now.
 
     ``untrained`` makes the network as training starts; ``train`` trains it in place.
