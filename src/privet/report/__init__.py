@@ -8,7 +8,8 @@ read from the document, so a page can be made again anywhere from the JSON alone
   `privet.report.exposure`, `privet.report.comparison`, `privet.report.definitions` and
   `privet.report.cards` do so for those whom averages hide, defenses side by side, Definitions 1-3
   and a bundle's card; `privet.report.scenarios` for a scenario analysis;
-  `privet.report.tuning` for a search for settings; `privet.report.attacker` says what an audit's
+  `privet.report.tuning` for a search for settings; `privet.report.reproduction` and
+  `privet.report.table1` for the papers' tables; `privet.report.attacker` says what an audit's
   attacker knew,
 - `privet.report.terminal` shows the tables with Rich, `privet.report.markdown` writes them for
   documents,
@@ -25,7 +26,7 @@ from privet.report.wording import printable
 
 __all__ = ["Kind", "printable", "render_html"]
 
-Kind = Literal["run", "protect", "analyse", "tune", "demo"]
+Kind = Literal["run", "protect", "analyse", "tune", "demo", "table1"]
 
 
 def render_html(document: Mapping[str, Any], kind: Kind) -> str:
@@ -40,7 +41,7 @@ def render_html(document: Mapping[str, Any], kind: Kind) -> str:
         A finished JSON document: for ``"run"`` a mapping of ``"prune"`` and ``"audit"`` (the
         latter may be None), for ``"protect"`` what a protection build wrote, for ``"analyse"``
         a scenario analysis' result, for ``"tune"`` a search's, for ``"demo"`` what the guided
-        tour wrote. It is not changed.
+        tour wrote, for ``"table1"`` a reproduction of SP-ASPP's table. It is not changed.
     kind
         Which of these it is.
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from privet.errors import DataError, OptionError, PrivetError
-from privet.report import sections, tables, tuning, wording
+from privet.report import sections, table1, tables, tuning, wording
 from privet.report.blocks import Section
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _SECTIONS: dict[str, Callable[[Document], list[Section]]] = {
     "demo": sections.demo,
     "analyse": sections.analyse,
     "tune": tuning.sections,
+    "table1": table1.sections,
 }
 
 
@@ -56,6 +57,9 @@ def _heading(document: Document, kind: str) -> tuple[str, list[str]]:
     if kind == "tune":
         spent = f"All trials together took {wording.duration(document['seconds'])}."
         return f"{document['dataset']}: settings searched for", [spent]
+    if kind == "table1":
+        seeds = len(document["seeds"])
+        return f"{document['dataset']}: SP-ASPP's Table 1, reproduced", [f"Over {seeds} seeds."]
     pruned = document["prune"]
     spent = wording.duration(pruned["seconds"])
     described = tables.described(pruned)
