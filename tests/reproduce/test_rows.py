@@ -42,6 +42,13 @@ def test_the_row_wins_over_the_defense_which_wins_over_the_scale():
     assert Row("dense", "base", changes={"sparsity": 0.0}).settings(0.3, {}).sparsity == 0.0
 
 
+def test_what_a_scale_says_of_a_defense_wins_over_the_defense_and_yields_to_the_row():
+    own = {"batch_size": 64, "dense_epochs": 40}
+    distilled = ROWS["distill"].settings(0.6, {"dense_epochs": 20}, {}, own)
+    assert (distilled.batch_size, distilled.dense_epochs) == (64, 40)
+    assert ROWS["distill-iterative"].settings(0.6, {}, {}, {"rounds": 2}).rounds == 5
+
+
 def test_options_of_a_row_reach_its_defense():
     assert ROWS["decay-0.03"].settings(0.6, {}).defense_options == {"weight_decay": 0.03}
     assert ROWS["rsw-random"].settings(0.6, {}).defense_options["order"] == "random"

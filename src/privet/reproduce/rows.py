@@ -38,14 +38,16 @@ class Row:
         sparsity: float,
         scale: Mapping[str, Any],
         options: Mapping[str, Any] = MappingProxyType({}),
+        own: Mapping[str, Any] = MappingProxyType({}),
     ) -> PruneSettings:
         """Return the settings of a run: a scale's, then the defense's own, then the row's.
 
-        ``options`` are the scale's for the defense, and yield to the row's.
+        ``options`` and ``own`` are what the scale changes of the defense's options and of the
+        settings that it comes with. They yield to the row's.
         """
         chosen = {**options, **self.options}
-        own = choose(self.defense, chosen).settings
-        merged = {**scale, **own, "sparsity": sparsity, **self.changes}
+        preferred = {**choose(self.defense, chosen).settings, **own}
+        merged = {**scale, **preferred, "sparsity": sparsity, **self.changes}
         return recommended(self.defense, chosen, **merged)
 
 

@@ -48,8 +48,8 @@ class Scale:
         See `privet.jobs.cases.Source`; 0 and "auto" take the usual ones.
     changes
         Changes to the usual settings, such as fewer epochs.
-    options
-        Changes to defenses' options, by the defense's name.
+    options, own
+        Changes to defenses' options, and to the settings they come with, by the defense's name.
     rows, sparsities, seeds
         What is reproduced unless asked for otherwise.
     """
@@ -59,6 +59,7 @@ class Scale:
     width: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rows: tuple[str, ...] = ("all",)
     sparsities: tuple[float, ...] = (0.5, 0.6, 0.7)
     seeds: int = 3
@@ -69,7 +70,16 @@ SCALES: Mapping[str, Scale] = {
         samples=2000,
         width=8,
         changes={"dense_epochs": 20, "rounds": 3, "epochs": 8, "score_epochs": 15},
-        options={"distill": {"folds": 5}},
+        # Networks teach here. They need no flattening, and their student more and smaller steps.
+        options={"distill": {"folds": 5, "power": 1.0}},
+        own={
+            "distill": {
+                "batch_size": 64,
+                "learning_rate": 1e-3,
+                "dense_epochs": 40,
+                "epochs": 16,
+            }
+        },
         rows=("base", "rsw", "swmr", "relaxloss", "radd", "distill", "unpruned", "one-shot"),
         sparsities=(0.6,),
         seeds=1,
@@ -160,8 +170,8 @@ def _plans(
     plans: list[tuple[Row, PruneSettings]] = []
     for sparsity in sparsities:
         for row in rows:
-            options = scale.options.get(row.defense, {})
-            plan = (row, row.settings(sparsity, scale.changes, options))
+            options, own = scale.options.get(row.defense, {}), scale.own.get(row.defense, {})
+            plan = (row, row.settings(sparsity, scale.changes, options, own))
             if plan not in plans:
                 plans.append(plan)
     return plans
