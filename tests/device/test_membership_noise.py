@@ -60,6 +60,25 @@ def test_same_noise_as_autograd_on_the_printed_loss(detector, logits):
         np.testing.assert_allclose(ours.after[row], expected, atol=1e-5)
 
 
+def test_wide_layers_leave_out_only_units_that_are_off(logits):
+    rng = np.random.default_rng(3)
+    shapes = [(90, 8), (70, 90), (5, 70), (1, 5)]
+    weights = [rng.normal(0, np.sqrt(2 / s[1]), s).astype("f4") for s in shapes]
+    biases = [rng.normal(-0.3, 0.2, s[0]).astype("f4") for s in shapes]
+    answers = Network(tuple(weights), tuple(biases)).logits(np.sort(softmax(logits), axis=1))
+    biases[-1] -= np.median(answers).astype("f4")
+    net = Network(tuple(weights), tuple(biases))
+    noise = find_noise(net, logits[:25], max_steps=80)
+    assert noise.found.mean() > 0.3
+    for row in range(25):
+        expected = plain_noise(net, logits[row], max_steps=80)
+        expected = noise.before[row] if expected is None else expected
+        np.testing.assert_allclose(noise.after[row], expected, atol=1e-5)
+    biases[0] -= 100
+    none = find_noise(Network(tuple(weights), tuple(biases)), logits[:25], max_steps=80)
+    assert not none.found.any()
+
+
 def test_found_noise_flips_the_decision_and_keeps_the_label(detector, logits):
     noise = find_noise(detector, logits)
     assert noise.found.mean() > 0.95
@@ -74,7 +93,7 @@ def test_found_noise_flips_the_decision_and_keeps_the_label(detector, logits):
 
 def test_later_rounds_shrink_the_distortion(detector, logits, monkeypatch):
     whole = find_noise(detector, logits)
-    monkeypatch.setattr("privet.device.membership.DISTORTION_WEIGHTS", (0.1,))
+    monkeypatch.setattr("privet.device.membership_rounds.DISTORTION_WEIGHTS", (0.1,))
     first = find_noise(detector, logits)
     np.testing.assert_array_equal(whole.found, first.found)
     assert whole.distance.mean() < first.distance.mean()
@@ -110,7 +129,8 @@ def test_release_probability_keeps_expected_distance_within_budget(detector, log
 
 
 extremes = st.one_of(
-    st.floats(-50, 50), st.sampled_from([-50.0, 0.0, 50.0, 1e-300, 700.0, -745.0, 1e6])
+    st.floats(-50, 50),
+    st.sampled_from([-1e4, -50.0, 0.0, 50.0, 1e4, 1e-300, 700.0, -745.0, 1e6, 1e300]),
 )
 
 
@@ -130,17 +150,88 @@ def test_any_logits_give_probability_vectors_of_the_same_label(detector, z, budg
     np.testing.assert_array_equal(release.records, again.records)
 
 
-def test_two_classes_ties_and_one_hot_vectors():
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 3.0, 30.0, 1e4]))
+@settings(max_examples=25, deadline=None)
+def test_naming_the_classes_in_another_order_changes_nothing_else(detector, seed, scale):
+    rng = np.random.default_rng(seed)
+    z, names = rng.normal(0, scale, (6, 8)), rng.permutation(8)
+    noise, renamed = (find_noise(detector, each, max_steps=40) for each in (z, z[:, names]))
+    np.testing.assert_array_equal(noise.found, renamed.found)
+    np.testing.assert_allclose(noise.after[:, names], renamed.after, atol=1e-12)
+    np.testing.assert_array_equal(noise.label, names[renamed.label])
+
+
+@pytest.mark.parametrize("scale", [1, 3, 8])
+def test_near_one_hot_vectors_get_the_plain_loops_noise_as_long_as_it_can_count(
+    detector, logits, scale
+):
+    z = logits[:25] * scale
+    noise = find_noise(detector, z, max_steps=150)
+    # Closer to one-hot, the plain loop's gradient is rounding error.
+    sound = np.flatnonzero(1 - noise.before.max(axis=1) > 1e-9)
+    assert len(sound) >= 8
+    for row in sound:
+        expected = plain_noise(detector, z[row], max_steps=150)
+        assert noise.found[row] == (expected is not None)
+        if expected is not None:
+            np.testing.assert_allclose(noise.after[row], expected, atol=1e-4)
+
+
+def test_one_hot_vectors_within_reach_are_flipped_with_the_label_kept():
+    # h = 10 (s_last - 0.8): the label's log-odds must fall from 20 or 30 to 1.39.
+    weights = (np.eye(4, dtype="f4"), np.array([[0, 0, 0, 10]], "f4"))
+    net = Network(weights, (np.zeros(4, "f4"), np.array([-8], "f4")))
+    noise = find_noise(net, np.array([[20.0, 0, 0, 0], [0, 30, 0, 0], [0, 0, 1e4, 0]]))
+    np.testing.assert_array_equal(noise.found, [True, True, False])
+    np.testing.assert_array_equal(noise.label, [0, 1, 2])
+    lead = noise.after[[0, 1], [0, 1]]
+    assert ((lead <= 0.8) & (lead > 0.5)).all()
+    np.testing.assert_array_equal(noise.after[2], noise.before[2])
+
+
+def test_a_decision_of_exactly_one_half_counts_as_flipped():
+    # h = relu(s_last - 0.9) is never negative.
+    weights = (np.array([[0, 0, 1]], "f4"), np.array([[1]], "f4"))
+    net = Network(weights, (np.array([-0.9], "f4"), np.zeros(1, "f4")))
+    noise = find_noise(net, np.array([[0.0, 0.5, 4.0]]))
+    assert noise.found[0]
+    assert noise.g_before[0] > 0.5
+    assert noise.g_after[0] == 0.5
+
+
+def test_the_label_is_kept_where_losing_it_would_be_the_easiest_flip():
+    # h grows with the least of the two leaders; it changes sign far beyond their tie.
+    weights = (np.array([[0, 0, 1]], "f4"), np.array([[1]], "f4"))
+    net = Network(weights, (np.zeros(1, "f4"), np.array([-0.2], "f4")))
+    z = np.array([[0.0, 1.9, 2.0], [-9.0, 1.9, 2.0]])
+    noise = find_noise(net, z)
+    np.testing.assert_array_equal(noise.after.argmax(axis=1), 2)
+    assert not noise.found.any()  # 0.2 < 1/3: no largest of three can be that small
+
+
+@given(hnp.arrays(np.float64, (6, 2), elements=extremes))
+@settings(max_examples=40, deadline=None)
+def test_two_classes(z):
     rng = np.random.default_rng(1)
-    net = Network(
-        (rng.normal(size=(6, 2)).astype("f4"), rng.normal(size=(1, 6)).astype("f4")),
-        (rng.normal(size=6).astype("f4"), np.zeros(1, "f4")),
-    )
+    noise = find_noise(_two_class_network(rng), z, max_steps=30)
+    before = softmax(z)
+    np.testing.assert_array_equal(noise.after.argmax(axis=1), before.argmax(axis=1))
+    np.testing.assert_allclose(noise.after.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_array_equal(noise.after[~noise.found], before[~noise.found])
+
+
+def test_ties_and_one_hot_confidences():
     confidences = np.array([[0.5, 0.5], [1, 0], [0, 1], [0.3, 0.7]])
+    net = _two_class_network(np.random.default_rng(1))
     noise = find_noise(net, log_confidences(confidences))
     np.testing.assert_array_equal(noise.label, [0, 0, 1, 1])
     np.testing.assert_array_equal(noise.after.argmax(axis=1), [0, 0, 1, 1])
     np.testing.assert_allclose(noise.before, confidences, atol=1e-15)
+
+
+def _two_class_network(rng):
+    weights = rng.normal(size=(6, 2)).astype("f4"), rng.normal(size=(1, 6)).astype("f4")
+    return Network(weights, (rng.normal(size=6).astype("f4"), np.zeros(1, "f4")))
 
 
 def test_jitter_of_a_classifier_does_not_redraw(detector, logits, key):

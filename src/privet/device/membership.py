@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from privet.device.matrices import one_for_each
+from privet.device.membership_rounds import Detector, Rounds
 from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
 from privet.errors import DataError, OptionError
 from privet.progress import track
 
-STEP = 0.1
-MEMBERSHIP_WEIGHT = 1.0  # c1
-LABEL_WEIGHT = 10.0  # c2
-DISTORTION_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # c3, one round each
 UNDECIDED = 1e-5  # |g - 0.5| at or below which a vector needs no noise
 FLOOR = 1e-30  # smallest confidence that `log_confidences` tells from zero
+MAX_STEPS = 299  # a round, as the printed loop counts them
 BLOCK = 2048
 
 
@@ -78,7 +76,7 @@ def log_confidences(confidences: Array, first: int = 0) -> Float64:
     return np.log(np.maximum(confidences, FLOOR, dtype=np.float64))
 
 
-def find_noise(network: Network, logits: Array, *, max_steps: int = 299) -> Noise:
+def find_noise(network: Network, logits: Array, *, max_steps: int = MAX_STEPS) -> Noise:
     """Search noise on each vector of logits that flips the defense model and keeps the label.
 
     Every round minimizes ``|h| + 10 relu(runner-up - label) + c3 ||after - before||_1`` by steps of
@@ -93,7 +91,9 @@ def find_noise(network: Network, logits: Array, *, max_steps: int = 299) -> Nois
         Shape (n, k), finite, k at least 2. The label is the largest confidence, the first of
         equals.
     max_steps
-        Most steps a round. Fewer save time, but miss the noise of vectors that need more.
+        Most steps a round. Fewer save time, but miss the noise of vectors that need more: with
+        99, the search takes 2.5 times fewer steps, and 1.5 % of Location's vectors lose their
+        last round, hence are moved farther than need be.
 
     Raises
     ------
@@ -119,80 +119,29 @@ def find_noise(network: Network, logits: Array, *, max_steps: int = 299) -> Nois
 
 def _search_block(network: Network, logits: Array, max_steps: int) -> tuple[Array | Bools, ...]:
     """Run all rounds for some vectors; returns the fields of `Noise` in order."""
+    detector = Detector(network)
     before = softmax(logits)
     # Ascending, and the first of equal maxima last: the label's column is the last one.
     order = before.shape[1] - 1 - np.argsort(before[:, ::-1], axis=1, kind="stable")
     z = np.take_along_axis(logits.astype(np.float64), order, axis=1)
-    origin = softmax(z)
-    h = _decide(network, origin)
-    h_after = h.copy()
-    best = origin.copy()
-    found = np.zeros(len(z), dtype=np.bool_)
-    live = np.flatnonzero(abs(sigmoid(h) - 0.5) > UNDECIDED)
-    for weight in DISTORTION_WEIGHTS:
-        flipped, released = _round(network, z[live], weight=weight, max_steps=max_steps)
-        live = live[flipped]
-        if live.size == 0:
-            break
-        best[live] = released
-        h_after[live] = _decide(network, released)
-        found[live] = True
+    best = softmax(z)
+    h = detector.decide(best)
+    h_after, found = h.copy(), np.zeros(len(z), dtype=np.bool_)
+    decided = np.flatnonzero(abs(sigmoid(h) - 0.5) > UNDECIDED)
+    decided = decided[np.argsort(h[decided])]  # records that are alike, in the same batch
+    for at in range(0, len(decided), detector.batch):
+        rows = decided[at : at + detector.batch]
+        rounds = Rounds(detector, z[rows], h[rows])
+        rounds.run(max_steps)
+        good = rounds.passed > 0
+        rows = rows[good]
+        best[rows], h_after[rows], found[rows] = rounds.best[good], rounds.h_best[good], True
     # Noise may have shuffled the entries; only the original order undoes the sorting.
     after = np.empty_like(best)
     np.put_along_axis(after, order, best, axis=1)
     after[~found] = before[~found]
     distance = abs(after - before).sum(axis=1)
     return before, after, order[:, -1], distance, sigmoid(h), sigmoid(h_after), found
-
-
-def _decide(network: Network, confidences: Float64) -> Float64:
-    """Return h for sorted confidences; shape (n,)."""
-    return network.logits(confidences)[:, 0].astype(np.float64)
-
-
-def _round(network: Network, z: Float64, *, weight: float, max_steps: int) -> tuple[Ints, Float64]:
-    """Search from no noise at one distortion weight.
-
-    Returns the rows that ended with the label kept and h flipped, ascending, and their
-    confidences.
-    """
-    origin = softmax(z)
-    h_start = _decide(network, origin)
-    released = np.empty_like(z)
-    flipped = np.zeros(len(z), dtype=np.bool_)
-    live, noise = np.arange(len(z)), np.zeros_like(z)
-    for step in range(max_steps + 1):
-        shifted = z + noise
-        s = softmax(shifted)
-        layers = network.forward(network.first(s))
-        h = layers[-1][:, 0].astype(np.float64)
-        done = (s.argmax(axis=1) == s.shape[1] - 1) & (h_start * h <= 0)
-        flipped[live[done]] = True
-        released[live[done]] = s[done]
-        if step == max_steps:
-            break
-        slope = network.backward(layers, np.zeros(len(h), dtype=np.intp)) @ network.weights[0]
-        pull = MEMBERSHIP_WEIGHT * np.sign(h)[:, None] * slope + weight * np.sign(s - origin)
-        gradient = s * (pull - (s * pull).sum(axis=1, keepdims=True))
-        _defend_label(gradient, shifted)
-        norm = np.sqrt((gradient * gradient).sum(axis=1))
-        # Rows that are done take this step too, in vain: cheaper than thinning the batch twice.
-        go = ~done & (norm > 0)
-        if not go.any():
-            break
-        noise -= STEP * gradient / np.where(norm > 0, norm, 1.0)[:, None]
-        if not go.all():
-            z, noise, origin, h_start, live = (a[go] for a in (z, noise, origin, h_start, live))
-    rows = np.flatnonzero(flipped)
-    return rows, released[rows]
-
-
-def _defend_label(gradient: Float64, shifted: Float64) -> None:
-    """Add the gradient of the label's term, ``LABEL_WEIGHT * relu(runner-up - last column)``."""
-    rival = shifted[:, :-1].argmax(axis=1)
-    lost = np.flatnonzero(shifted[np.arange(len(rival)), rival] > shifted[:, -1])
-    gradient[lost, rival[lost]] += LABEL_WEIGHT
-    gradient[lost, -1] -= LABEL_WEIGHT
 
 
 def release_probability(noise: Noise, budget: ArrayLike) -> Float64:
