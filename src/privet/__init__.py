@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from privet.jobs.audit import audit
     from privet.jobs.prune import PruneRun, prune
     from privet.jobs.settings import PruneSettings
+    from privet.protected_classifier import ProtectedClassifier
     from privet.pruned_file import load_pruned
     from privet.signals import Evidence, Signals
 
 __all__ = [
     "Bundle",
     "Evidence",
+    "ProtectedClassifier",
     "PruneRun",
     "PruneSettings",
     "Signals",
@@ -35,6 +37,7 @@ __all__ = [
 _HOME = {
     "Bundle": "privet.device",
     "Evidence": "privet.signals",
+    "ProtectedClassifier": "privet.protected_classifier",
     "PruneRun": "privet.jobs.prune",
     "PruneSettings": "privet.jobs.settings",
     "Signals": "privet.signals",

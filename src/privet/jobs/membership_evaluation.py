@@ -9,6 +9,7 @@ from torch import nn
 
 from privet import query
 from privet.device.membership import find_noise, release_probability
+from privet.errors import DataError
 from privet.fit import Dense
 from privet.jobs.tiers import Trained, to_device
 from privet.signals import BoolArray, FloatArray, IntArray
@@ -16,10 +17,21 @@ from privet.signals import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """Logits of a classifier, shape (n, k), and which rows belong to its members, shape (n,)."""
+    """What a classifier says of some samples.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, k).
+    members
+        Shape (n,), bool: which samples it was trained on.
+    labels
+        Shape (n,): the true classes, for the attackers that know them.
+    """
 
     logits: FloatArray
     members: BoolArray
+    labels: IntArray | None = None
 
     def as_training_data(self) -> Dense:
         """Return confidences sorted ascending, in float32, and 1 for members, 0 for others."""
@@ -28,7 +40,14 @@ class Observed:
 
     def take(self, rows: IntArray) -> "Observed":
         """Return some rows."""
-        return Observed(self.logits[rows], self.members[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        return Observed(self.logits[rows], self.members[rows], labels)
+
+    def truth(self) -> IntArray:
+        """Return the true classes; `DataError` where nobody noted them."""
+        if self.labels is None:
+            raise DataError("attackers need the true labels of the samples; observe them too")
+        return self.labels
 
 
 def found_share(tier: Trained, vectors: Observed) -> float:

@@ -120,7 +120,7 @@ def observe(table: Table, settings: MembershipSettings, *, seed: int, stages: St
     def ask(model: nn.Module, inside: IntArray, outside: IntArray) -> Observed:
         rows = np.concatenate([inside, outside])
         logits = query.logits(model, inputs[rows]).numpy()
-        return Observed(logits, np.arange(len(rows)) < len(inside))
+        return Observed(logits, np.arange(len(rows)) < len(inside), labels[rows].numpy())
 
     target = classifier("target", split.members)
     shadow = classifier("shadow", split.shadow_members)
