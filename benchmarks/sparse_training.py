@@ -68,45 +68,54 @@ def dense_run(hidden: int, *, features: int, batches: list, labels: list) -> tup
         return seconds, model(dense[0])
 
 
+def peak() -> str:
+    """Say how much memory this process has had at most."""
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"peak memory {kibibytes / 2**20:.1f} GiB"
+
+
+def measure(hidden: int, *, features: int, steps: int, dense: bool) -> None:
+    """Print the seconds that an epoch takes either way, judged by its first ``steps`` steps."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    records = rows(200 * steps, features, rng)
+    groups = np.arange(200 * steps).reshape(-1, 200)
+    task = {
+        "features": features,
+        "batches": [take(records, group) for group in groups],
+        "labels": list(torch.from_numpy(rng.integers(0, CLASSES, groups.shape))),
+    }
+    touched = np.mean([np.unique(records[group].indices).size for group in groups])
+    print(
+        f"{features} features, {records.nnz / records.shape[0]:.1f} a row, "
+        f"{touched:.0f} a batch of 200; hidden {hidden}, {steps} steps, 1 thread"
+    )
+    start = time.perf_counter()
+    sparse_run(8, **task)
+    print(f"compiling, once a process    {time.perf_counter() - start:8.2f} s")
+    ours, logits = sparse_run(hidden, **task)
+    print(f"LazyAdam                     {ours:8.2f} s an epoch of {EPOCH_STEPS} steps; {peak()}")
+    if not dense:
+        return
+    seconds, reference = dense_run(hidden, **task)
+    print(
+        f"dense torch Adam             {seconds:8.2f} s an epoch of {EPOCH_STEPS} steps; {peak()}"
+    )
+    print(f"speed-up                     {seconds / ours:8.1f} x")
+    print(
+        f"largest logit difference     {(logits - reference).abs().max():8.1e} "
+        f"(logits up to {reference.abs().max():.1f})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, default=4000)
     parser.add_argument("--features", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--skip-dense", action="store_true", help="for nets beyond its memory")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    records = rows(200 * options.steps, options.features, rng)
-    groups = np.arange(200 * options.steps).reshape(-1, 200)
-    task = {
-        "features": options.features,
-        "batches": [take(records, group) for group in groups],
-        "labels": list(torch.from_numpy(rng.integers(0, CLASSES, groups.shape))),
-    }
-    touched = np.mean([np.unique(records[group].indices).size for group in groups])
-    print(
-        f"{options.features} features, {records.nnz / records.shape[0]:.1f} a row, "
-        f"{touched:.0f} a batch of 200; hidden {options.hidden}, {options.steps} steps, 1 thread"
-    )
-    start = time.perf_counter()
-    sparse_run(8, **task)
-    print(f"compiling, once a process    {time.perf_counter() - start:8.2f} s")
-    ours, logits = sparse_run(options.hidden, **task)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"LazyAdam                     {ours:8.2f} s an epoch of {EPOCH_STEPS} steps; "
-        f"peak memory {peak:.1f} GiB"
-    )
-    if options.skip_dense:
-        return
-    dense, reference = dense_run(options.hidden, **task)
-    print(f"dense torch Adam             {dense:8.2f} s an epoch of {EPOCH_STEPS} steps")
-    print(f"speed-up                     {dense / ours:8.1f} x")
-    print(
-        f"largest logit difference     {(logits - reference).abs().max():8.1e} "
-        f"(logits up to {reference.abs().max():.1f})"
-    )
+    asked = parser.parse_args()
+    measure(asked.hidden, features=asked.features, steps=asked.steps, dense=not asked.skip_dense)
 
 
 if __name__ == "__main__":

@@ -191,6 +191,15 @@ def test_early_stopping_keeps_the_earliest_best_epoch(monkeypatch):
     assert not torch.equal(seen[1], seen[4])
 
 
+def test_within_the_tolerance_the_earliest_epoch_counts(monkeypatch):
+    seen = scripted(monkeypatch, [0.5, 0.57, 0.54, 0.58, 0.6, 0.59, 0.6])
+    setup = setup_of()
+    fitted = fit(setup, 0, most=7, dev=problem(), patience=3, tolerance=0.031)
+    # The best accuracy is 0.6: epoch 1 comes within 0.031 of it, epoch 0 does not.
+    assert (fitted.epochs, fitted.kept) == (7, 1)
+    assert torch.equal(weights(setup.model), seen[1])
+
+
 def test_early_stopping_can_keep_the_last_epoch(monkeypatch):
     seen = scripted(monkeypatch, [0.5, 0.7, 0.6, 0.7, 0.65, 0.9])
     setup = setup_of()

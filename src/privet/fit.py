@@ -25,6 +25,7 @@ from privet.progress import track
 from privet.seeds import derive
 from privet.signals import FloatArray
 from privet.sparse import Inputs, take
+from privet.sparse_sgd import SparseSGD
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,14 @@ def adam(learning_rate: float) -> OptimizerFactory:
 
 
 def sgd(learning_rate: float) -> OptimizerFactory:
-    """Return a factory of plain stochastic gradient descent."""
-    return lambda model: torch.optim.SGD(model.parameters(), lr=learning_rate)
+    """Return a factory of plain stochastic gradient descent: sparse on a sparse first layer."""
+
+    def make(model: nn.Module) -> Optimizer:
+        if SparseSGD.applies_to(model):
+            return SparseSGD(model, lr=learning_rate)
+        return torch.optim.SGD(model.parameters(), lr=learning_rate)
+
+    return make
 
 
 def cosine(most: int) -> Callable[[float], float]:
@@ -201,7 +208,7 @@ def epochs(setup: Setup, seed: int) -> Generator[int, None, None]:
                         _step(setup, optimizer, batch, epoch=epoch, forward=forward)
                 yield epoch
     finally:
-        if isinstance(optimizer, LazyAdam):
+        if isinstance(optimizer, LazyAdam | SparseSGD):
             optimizer.finish()
 
 
@@ -213,6 +220,7 @@ def fit(
     dev: Labelled | None = None,
     patience: int | None = None,
     keep: Literal["best", "last"] = "best",
+    tolerance: float = 0.0,
 ) -> Fitted:
     """Train for at most ``most`` epochs; with a development set, stop early.
 
@@ -225,26 +233,32 @@ def fit(
     keep
         Which weights remain: those of the best epoch on ``dev`` (the earliest among equals), or
         of the last one.
+    tolerance
+        Epochs whose development accuracy is within this of the best one's count as its equals.
     """
     if most < 1 or (patience is not None and dev is None):
         raise OptionError(f"training needs an epoch, and patience a development set; got {most}")
     accuracies: list[float] = []
-    best: dict[str, Tensor] = {}
-    kept = 0
+    best = 0
+    # The epochs that may remain, each more accurate than those before, and their weights.
+    rising: list[tuple[int, dict[str, Tensor]]] = []
     with closing(epochs(setup, seed)) as running:
         for epoch in track(running, "training, epochs", total=most):
             if dev is not None:
                 accuracies.append(query.accuracy(setup.model, *dev))
-                if accuracies[-1] > max(accuracies[:-1], default=-1.0):
-                    kept = epoch
-                    if keep == "best":
-                        best = {k: v.clone() for k, v in setup.model.state_dict().items()}
-            if epoch + 1 >= most or (patience is not None and epoch - kept >= patience):
+                if epoch == 0 or accuracies[-1] > accuracies[best]:
+                    best = epoch
+                    bar = accuracies[best] - tolerance
+                    rising = [one for one in rising if accuracies[one[0]] >= bar]
+                    state = setup.model.state_dict() if keep == "best" else {}
+                    rising.append((epoch, {name: value.clone() for name, value in state.items()}))
+            if epoch + 1 >= most or (patience is not None and epoch - best >= patience):
                 break
-    if best:
-        setup.model.load_state_dict(best)
-    else:
+    kept, weights = rising[0] if rising else (epoch, {})
+    if keep == "last":
         kept = epoch
+    elif weights:
+        setup.model.load_state_dict(weights)
     return Fitted(epoch + 1, kept, tuple(accuracies))
 
 

@@ -10,9 +10,12 @@ from privet.attacks.attribute import ATTRIBUTE_ATTACKERS, Majority
 from privet.cli import run
 from privet.data.registry import load
 from privet.data.synthetic import synthetic_ratings
+from privet.device import Bundle, Network, write_bundle
 from privet.errors import DataError, OptionError
+from privet.jobs import attribute_evaluation
 from privet.jobs.attribute_audit import audit_attribute, audit_attribute_data, choose_attackers
-from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
+from privet.jobs.attribute_training import AttributeSettings, split_users
+from privet.jobs.protect_attribute import build_attribute
 from privet.jobs.stages import open_run
 from privet.metrics import clopper_pearson
 
@@ -89,9 +92,15 @@ def test_attackers_of_ones_own(people):
 
 
 def test_choosing_attackers():
-    assert list(choose_attackers("all")) == ["nn", "logistic", "forest", "majority"]
+    assert list(choose_attackers("all", protected=True)) == list(ATTRIBUTE_ATTACKERS)
+    assert choose_attackers("all").keys() == ATTRIBUTE_ATTACKERS.keys() - {"adversarial"}
     assert list(choose_attackers(name for name in ("forest", "nn"))) == ["forest", "nn"]
     assert choose_attackers("nn", hidden=12)["nn"].hidden == 12
+    assert choose_attackers("region", hidden=12)["region"].network.hidden == 12
+    assert choose_attackers("nn-sgd")["nn-sgd"].hidden == 4000
+    assert choose_attackers("nn-sgd", hidden=None)["nn-sgd"].hidden == 30_000
+    with pytest.raises(OptionError, match=r"adversarial .* --bundle"):
+        choose_attackers(["nn", "adversarial"])
     for names in ("tree", [], ["nn", "tree"], ""):
         with pytest.raises(OptionError, match="majority or all"):
             choose_attackers(names)
@@ -129,6 +138,7 @@ def test_users_that_do_not_fit_are_refused(known, asked, word):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_the_network_is_the_one_that_judges_a_build(tmp_path):
     table = synthetic_ratings(3, users=300, features=40, classes=3)
     settings = AttributeSettings(hidden=8, attacker_hidden=24, speedups=(2.0,), budgets=(2.0,))
@@ -142,6 +152,23 @@ def test_the_network_is_the_one_that_judges_a_build(tmp_path):
     )
     assert found["attackers"][0]["accuracy"] == built["attack"]["unprotected_accuracy"]
     assert found["attackers"][0]["accuracy"] != built["attack"]["majority_accuracy"]
+
+
+def test_the_defense_reaches_who_learns_from_it(people):
+    seen = []
+
+    def protect(records, seed):
+        seen.append(records.shape)
+        return records
+
+    attackers = choose_attackers(["adversarial", "majority"], hidden=8, protected=True)
+    found = audit_attribute(*people, attackers=attackers, protect=protect)
+    assert set(seen) == {people[0][0].shape}
+    assert figures(found)[0][1] > figures(found)[1][1]
+    with pytest.raises(OptionError, match="--bundle"):
+        audit_attribute(*people, attackers=attackers)
+    with pytest.raises(OptionError, match="--bundle"):
+        audit_attribute(*people, attackers="adversarial")
 
 
 def asked_of(*arguments, capsys):
@@ -206,6 +233,57 @@ def test_a_data_set_with_test_users_is_asked_about_them(capsys):
     assert "seconds" in found["attackers"][0]
 
 
+def bundle_for(path, *, features=2, names=("pasta", "fish"), kind="attribute"):
+    """A bundle that says class 1, Rome, by feature 0."""
+    sizes = ((features, 2), (2, 2)) if kind == "attribute" else ((3, 2), (2, 1))
+    rng = np.random.default_rng(0)
+    network = Network(
+        tuple(rng.standard_normal((after, before)).astype("f4") for before, after in sizes),
+        tuple(np.zeros(after, "f4") for _, after in sizes),
+    )
+    ratings = kind == "attribute"
+    write_bundle(Bundle(kind, network, feature_names=names if ratings else None), path)
+    return path
+
+
+def test_an_attacker_learns_from_a_bundle(folder, tmp_path, monkeypatch, capsys):
+    bundle = bundle_for(tmp_path / "any.safetensors")
+    made, searched = attribute_evaluation.releases_by_budget, []
+
+    def spy(network, records, **options):
+        searched.append((records.shape, options["budgets"]))
+        return made(network, records, **options)
+
+    monkeypatch.setattr(attribute_evaluation, "releases_by_budget", spy)
+    command = ["--known", folder / "known.csv", "--attacker-hidden", "16", "--json"]
+    command += ["--bundle", bundle, "--budget", "1.5", "--attackers", "adversarial,nn"]
+    status, out, err = asked_of(*command, capsys=capsys)
+    assert status == 0, err
+    assert [name for name, _ in figures(json.loads(out))] == ["adversarial", "nn"]
+    # The known users' records, all four draws of them from one search.
+    assert searched == [((160, 2), [1.5])]
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "word"),
+    [
+        ({}, "--budget 0", "budget"),
+        ({}, "", "--budget"),
+        ({"features": 3, "names": None}, "--budget 1", "3 features"),
+        ({"names": ("fish", "pasta")}, "--budget 1", "order"),
+        ({"kind": "membership"}, "--budget 1", "membership"),
+    ],
+)
+def test_bundles_that_do_not_fit_are_refused(options, arguments, word, folder, tmp_path, capsys):
+    bundle = bundle_for(tmp_path / "any.safetensors", **options)
+    command = ["--known", folder / "known.csv", "--attackers", "adversarial", "--bundle", bundle]
+    status, out, err = asked_of(*command, *arguments.split(), capsys=capsys)
+    last = err.splitlines()[-1]
+    assert (status, out) == (2, "")
+    assert last.startswith("privet: ")
+    assert word in last
+
+
 def test_for_people_it_is_a_table(folder, capsys):
     status, out, _ = asked_of("--known", folder / "known.csv", "--attackers", "majority",
                               capsys=capsys)  # fmt: skip
@@ -223,6 +301,10 @@ def test_for_people_it_is_a_table(folder, capsys):
         ("--labels cities.txt --known known.csv", "RECORDS"),
         ("--build run", "RECORDS"),
         ("asked.csv --labels cities.txt --build run --attackers nn", "--attackers"),
+        ("--known known.csv --attackers adversarial", "--bundle"),
+        ("--known known.csv --budget 2", "--bundle"),
+        ("--known known.csv --bundle cities.txt --budget 2", "cities.txt"),
+        ("asked.csv --labels cities.txt --build run --bundle cities.txt", "--bundle"),
         ("--known known.csv --attackers tree", "tree"),
         ("--known known.csv --attackers ,", "empty"),
         ("--known known.csv --attacker-hidden 0", "0"),

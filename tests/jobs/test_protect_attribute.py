@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from privet.attacks.attribute import guesses
 from privet.cli import run
 from privet.data.registry import load
 from privet.data.synthetic import synthetic_ratings
 from privet.data.table import Table
 from privet.device import load_bundle
+from privet.device.mechanism import least_divergence
 from privet.errors import DataError, OptionError
-from privet.jobs import protect_attribute
-from privet.jobs.attribute_evaluation import Outcome, guesses
-from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
+from privet.jobs import attribute_training
+from privet.jobs.attribute_evaluation import expected_accuracy
+from privet.jobs.attribute_training import AttributeSettings, Recipe, split_users
+from privet.jobs.protect_attribute import build_attribute
 from privet.jobs.stages import open_run, read_run
 from privet.jobs.tiers import Thresholds
 from privet.models import FullyConnected, load_weights
@@ -92,7 +95,7 @@ def test_attack_accuracy_falls_with_the_budget_and_below_the_unprotected(built):
         # The prior is what remains to be guessed: about 1 / 8 here.
         assert falling[-1] > 1 / 8
         assert tier["attack_accuracy"] == pytest.approx(np.mean(falling))
-        assert tier["reached_targets"] > 0.99
+        assert tier["reached_targets"] > 0.5  # half-way stops are candidates, too
 
 
 @pytest.mark.slow
@@ -186,42 +189,38 @@ def test_the_attack_command_refuses_files_that_do_not_fit(people, cities, built,
     assert err.count("\n") == 1
 
 
-def outcome(costs, hits):
-    costs, hits = np.array(costs), np.array(hits, dtype=bool)
-    return Outcome(costs, np.ones_like(hits), hits)
+def accuracy(prior, costs, hits, budget):
+    psi = least_divergence(np.array(prior), np.array(costs), budget)
+    return expected_accuracy(np.array(hits, dtype=bool), psi)
 
 
 def test_attack_accuracy_where_the_prior_is_within_budget():
-    made = outcome([[0, 2, 4], [3, 0, 0]], [[1, 0, 1], [0, 1, 0]])
-    prior = np.array([0.5, 0.3, 0.2])
     # Both users' expected costs, 1.4 and 1.5, fit: psi is the prior.
-    assert made.attack_accuracy(prior, 2.0) == pytest.approx((0.7 + 0.3) / 2)
+    found = accuracy([0.5, 0.3, 0.2], [[0, 2, 4], [3, 0, 0]], [[1, 0, 1], [0, 1, 0]], 2.0)
+    assert found == pytest.approx((0.7 + 0.3) / 2)
 
 
 def test_attack_accuracy_where_two_targets_leave_no_choice():
-    made = outcome([[0, 2], [4, 0]], [[1, 0], [1, 0]])
     # Expected cost 0.5 fixes psi at (3/4, 1/4) and (1/8, 7/8), whatever the divergence.
-    assert made.attack_accuracy(np.array([0.5, 0.5]), 0.5) == pytest.approx((3 / 4 + 1 / 8) / 2)
+    found = accuracy([0.5, 0.5], [[0, 2], [4, 0]], [[1, 0], [1, 0]], 0.5)
+    assert found == pytest.approx((3 / 4 + 1 / 8) / 2)
 
 
 def test_attack_accuracy_of_equally_dear_targets_follows_the_prior():
-    made = outcome([[0, 2, 2]], [[0, 1, 0]])
-    prior = np.array([0.2, 0.6, 0.2])
     # 2 (psi_2 + psi_3) = 1, shared between equals as the prior shares: 3 to 1.
-    assert made.attack_accuracy(prior, 1.0) == pytest.approx(0.5 * 3 / 4)
-    assert made.by_budget(prior, (1.0, 5.0)) == {"1": pytest.approx(0.375), "5": pytest.approx(0.6)}
-
-
-def test_first_leaves_the_other_users_out():
-    made = outcome([[0, 2], [0, 2]], [[1, 1], [0, 0]])
-    prior = np.array([0.5, 0.5])
-    assert made.attack_accuracy(prior, 1.0) == pytest.approx(0.5)
-    assert made.first(1).attack_accuracy(prior, 1.0) == pytest.approx(1.0)
+    found = accuracy([0.2, 0.6, 0.2], [[0, 2, 2]], [[0, 1, 0]], 1.0)
+    assert found == pytest.approx(0.5 * 3 / 4)
 
 
 def small(**options):
     return AttributeSettings(
-        hidden=16, attacker_hidden=8, speedups=(2.0,), epochs=2, budgets=(2.0,), **options
+        hidden=16,
+        attacker_hidden=8,
+        speedups=(2.0,),
+        base=Recipe(epochs=2),
+        tier=Recipe(epochs=2),
+        budgets=(2.0,),
+        **options,
     )
 
 
@@ -244,13 +243,13 @@ def test_a_build_takes_up_every_finished_network(people, tmp_path, monkeypatch):
     def untimely(*arguments, **options):
         raise AssertionError("a finished network was trained again")
 
-    monkeypatch.setattr(protect_attribute, "fit", untimely)
+    monkeypatch.setattr(attribute_training, "fit", untimely)
     assert build(people, small(), tmp_path / "run") == first
     assert bundle.read_bytes() == content
 
 
 def test_a_build_interrupted_before_its_attacker_resumes(people, tmp_path, monkeypatch):
-    fit, done = protect_attribute.fit, []
+    fit, done = attribute_training.fit, []
 
     def dying(*arguments, **options):
         if len(done) == 2:
@@ -259,7 +258,7 @@ def test_a_build_interrupted_before_its_attacker_resumes(people, tmp_path, monke
         return done[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(protect_attribute, "fit", dying)
+        patch.setattr(attribute_training, "fit", dying)
         with pytest.raises(KeyboardInterrupt):
             build(people, small(), tmp_path / "run")
     assert read_run(tmp_path / "run", "protect").record["stages"].keys() == {"base", "tier-2"}
@@ -275,7 +274,7 @@ def test_the_same_command_on_a_finished_build_returns_it_at_once(built, monkeypa
     def untimely(*arguments, **options):
         raise AssertionError("a finished build was built again")
 
-    monkeypatch.setattr(protect_attribute, "fit", untimely)
+    monkeypatch.setattr(attribute_training, "fit", untimely)
     capsys.readouterr()
     assert run([*BUILD.split(), "--out", str(built[0]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == built[1]

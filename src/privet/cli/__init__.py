@@ -48,6 +48,7 @@ def build() -> App:
     protect_app.command(protect.check)
     reproduce_app = App(name="reproduce", help="Run the papers' tables again.")
     reproduce_app.command(reproduce.wemem)
+    reproduce_app.command(reproduce.table1)
     app.command(data_app)
     app.command(protect_app)
     app.command(reproduce_app)

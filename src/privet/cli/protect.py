@@ -22,6 +22,8 @@ def build(
     hidden: int | None = None,
     speedups: str | None = None,
     attacker_hidden: int | None = None,
+    recipe: str | None = None,
+    importance: Literal["l1", "taylor", "random"] | None = None,
     bounds: str = "",
     seed: int = 0,
     json: Json = False,
@@ -48,6 +50,12 @@ def build(
         One tier each, separated by commas, e.g. 50,100,200.
     attacker_hidden
         Hidden units of the attack model that judges attribute protection; 4000 unless given.
+    recipe
+        How attribute tiers are retrained: transfer (the default: stops early, so that what
+        deceives the tier deceives other models), plain, smoothed (labels), sgd, or paper (100
+        epochs whatever happens).
+    importance
+        What tells the units of attribute tiers to keep: l1 (the default), taylor, or random.
     bounds
         Replace bounds of Definitions 1-3, e.g. q=0.4,m=0.01: m is the most difference of the
         accuracies, r the most share of parameters, q the most attack accuracy, n the most
@@ -67,6 +75,8 @@ def build(
             hidden=hidden,
             speedups=None if speedups is None else _speedups(speedups),
             attacker_hidden=attacker_hidden,
+            recipe=recipe,
+            importance=importance,
             bounds=_bounds(bounds),
             seed=seed,
             out=out,
@@ -94,6 +104,8 @@ def apply(
     out: Path,
     key: Path | None = None,
     changes: Path | None = None,
+    policy: Literal["modify_add", "modify_exist", "add_new"] | None = None,
+    keep: str = "",
     json: Json = False,
 ) -> None:
     """Protect the records in FILE with a bundle, on this machine, without torch or network.
@@ -117,20 +129,32 @@ def apply(
         this user's data folder.
     changes
         Write what changed, record by record, as JSON.
+    policy
+        Attribute protection: change only entries that are there (modify_exist), only add new ones
+        (add_new), or both (modify_add). What the bundle says unless given.
+    keep
+        Attribute protection: entries that you never want touched, by name or number, separated by
+        commas.
     json
         Print the summary as one JSON object.
     """
-    from privet.device import load_bundle, load_or_create_key, protect_file
+    from privet.device import Rules, load_bundle, load_or_create_key, protect_file
+    from privet.device.rules import features_named
 
     key_path = key or default_key()
+    opened = load_bundle(bundle)
+    untouched = [name.strip() for name in keep.split(",") if name.strip()]
+    mask = features_named(untouched, opened.features, opened.feature_names) if untouched else None
+    rules = None if policy is None and mask is None else Rules(policy=policy, keep=mask)
     with progress():
         summary = protect_file(
             file,
-            load_bundle(bundle),
+            opened,
             budget=budget,
             key=partial(load_or_create_key, key_path),
             out=out,
             changes=changes,
+            rules=rules,
             untouchable=(bundle, key_path),
         )
     lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
@@ -145,14 +169,26 @@ def attack(
     known: str | None = None,
     attackers: str | None = None,
     attacker_hidden: int | None = None,
+    bundle: Path | None = None,
+    budget: float | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> None:
     """Guess the attribute of the users in RECORDS, protected or not, and count how often right.
 
-    With --build, the attack model of that build guesses. With --known, four attackers learn from
-    users whose attribute is known, then guess: nn (a neural network), logistic (regression),
-    forest (a random forest), and majority (always the most common one, which needs no record).
+    With --build, the attack model of that build guesses. With --known, attackers learn from
+    users whose attribute is known, then guess:
+
+    * nn: a neural network, trained until it guesses no better
+    * nn-sgd: the same by the SP-ASPP paper's training, 50 epochs of gradient descent
+    * nn-late: nn trained for 30 epochs, until it overfits
+    * logistic: logistic regression
+    * forest: a random forest
+    * distilled: a network that learns from another's softened outputs (defensive distillation)
+    * region: a network that is asked about many neighbors of a record, which vote
+    * adversarial: a network that also learns from users protected by --bundle, at --budget
+    * majority: always the most common attribute, which needs no record
+
     So you see what protection, or any other change to the records, is worth:
 
         privet protect attack mine.txt --labels cities.txt --known att
@@ -171,9 +207,15 @@ def attack(
         A data set from `privet data list`, or a CSV, TSV or NPZ file, with values in [0, 1]; its
         labels are the attribute.
     attackers
-        Names separated by commas, or all (the default): nn, logistic, forest, majority.
+        Names separated by commas, or all (the default); adversarial is among all with --bundle.
     attacker_hidden
-        Hidden units of nn; 4000 unless given.
+        Hidden units of every network; 4000 unless given. The paper's nn-sgd has 30000, which take
+        minutes.
+    bundle
+        The defense that adversarial learns from: the known users, protected by this bundle under
+        keys of the attacker's own.
+    budget
+        The budget of that defense: expected changed entries of a record.
     seed
         Fixes everything that chance decides.
     json
@@ -192,12 +234,17 @@ def attack(
                 labels=labels,
                 attackers=[name.strip() for name in names if name.strip()],
                 hidden=attacker_hidden,
+                bundle=bundle,
+                budget=budget,
                 seed=seed,
             )
         answer(found, _attackers_table(found), as_json=json)
         return
-    if attackers is not None or attacker_hidden is not None:
-        raise OptionError("--attackers and --attacker-hidden go with --known, not with --build")
+    if any(option is not None for option in (attackers, attacker_hidden, bundle, budget)):
+        raise OptionError(
+            "--attackers, --attacker-hidden, --bundle and --budget go with --known, not with "
+            "--build"
+        )
     if records is None or labels is None or build is None:
         raise OptionError("--build guesses about the users of a file; give RECORDS and --labels")
     from privet.jobs.attribute_evaluation import attack_file

@@ -13,7 +13,8 @@ def report(run: Path, *, out: Path | None = None) -> None:
     Parameters
     ----------
     run
-        A folder made by `privet prune`, `privet tune` or `privet protect build`.
+        A folder made by `privet prune`, `privet tune`, `privet protect build` or `privet
+        reproduce table1`.
     out
         The page; RUN/report.html by default.
     """
@@ -22,6 +23,8 @@ def report(run: Path, *, out: Path | None = None) -> None:
 
     if (run / "protect.json").exists():
         html = render_html(read_json(run / "protect.json"), "protect")
+    elif (run / "table1.json").exists():
+        html = render_html(read_json(run / "table1.json"), "table1")
     else:
         record = read_json(run / "run.json")
         if record.get("kind") not in ("prune", "analyse", "tune") or not record.get("result"):

@@ -7,18 +7,24 @@ that of the target's *logit*, not of its probability; an increase wins a tie aga
 a pair that no single change can help is given up at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from privet.device.matrices import Records, as_rows, edit, fullest, one_for_each, take
-from privet.device.network import Array, Bools, Float32, Ints, Network
+from privet.device.matrices import BLOCK, Records, as_rows, edit, one_for_each, take
+from privet.device.network import Array, Bools, Float32, Float64, Ints, Network
+from privet.device.pairs import Pairs, enter
+from privet.device.promises import Change, by_gradient, pays, shortlist
+from privet.device.rules import Limits, Rules, work_out
 from privet.errors import DataError, OptionError
 from privet.progress import track
 
-MEMORY = 96 << 20  # bytes for the pairs searched together, beside the network and the records
+MEMORY = 96 << 20  # least bytes for the pairs searched together
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,18 +37,20 @@ class Candidates:
         Shape (n * targets + 1,): the pair (record i, target column t) owns the entries
         ``start[i * targets + t] : start[i * targets + t + 1]`` of ``feature`` and ``value``.
     feature, value
-        Which feature changes, ascending within a pair, and to what: 1 or 0.
+        Which feature changes, ascending within a pair, and to what: the
+        feature's highest or lowest legal value.
     label
         Shape (n,): what the defense model says about the unchanged record.
     targets
-        Shape (targets,): the class that each column stands for.
+        Shape (targets,), or (n, targets) where records have columns of their own: the class that
+        each column stands for.
     reached
         Shape (n, targets): whether the defense model says the target after the changes.
     """
 
     start: Ints
     feature: Ints
-    value: Float32
+    value: Float64
     label: Ints
     targets: Ints
     reached: Bools
@@ -52,7 +60,12 @@ class Candidates:
         """Number of entries that differ from the original record; shape (n, targets)."""
         return np.diff(self.start).reshape(self.reached.shape)
 
-    def changes(self, choice: Ints) -> tuple[Ints, Ints, Float32]:
+    def aim(self, choice: Ints) -> Ints:
+        """Return the class that one column a record stands for; shape (n,)."""
+        each = np.broadcast_to(self.targets, self.reached.shape)
+        return np.asarray(each[np.arange(len(each)), choice])
+
+    def changes(self, choice: Ints) -> tuple[Ints, Ints, Float64]:
         """Return (record, feature, new value) of every change, for one column a record.
 
         ``choice`` has shape (n,) and holds columns, ``0 .. targets - 1``.
@@ -78,43 +91,6 @@ class Candidates:
         return edit(records, change)
 
 
-@dataclass(eq=False)
-class _Pool:
-    """The (record, target) pairs under search, one a row; all arrays share their first axis.
-
-    A record is kept as the entries that are or were not zero, padded with a column past the last
-    feature: (1 - x) g is g itself everywhere else, so nothing dense but the gradient is needed.
-    """
-
-    pair: Ints
-    target: Ints
-    steps: Ints
-    used: Ints
-    first: Float32
-    where: Ints
-    original: Float32
-    value: Float32
-
-    def __len__(self) -> int:
-        return len(self.pair)
-
-    def keep(self, rows: Bools) -> "_Pool":
-        return _Pool(**{name: array[rows] for name, array in vars(self).items()})
-
-    def widen(self, width: int, padding: int) -> None:
-        pad = ((0, 0), (0, max(0, width - self.where.shape[1])))
-        self.where = np.pad(self.where, pad, constant_values=padding)
-        self.original = np.pad(self.original, pad)
-        self.value = np.pad(self.value, pad)
-
-    def join(self, other: "_Pool", padding: int) -> "_Pool":
-        width = max(self.where.shape[1], other.where.shape[1])
-        self.widen(width, padding)
-        other.widen(width, padding)
-        theirs = vars(other)
-        return _Pool(**{k: np.concatenate([mine, theirs[k]]) for k, mine in vars(self).items()})
-
-
 def search(
     network: Network,
     records: Records,
@@ -122,19 +98,20 @@ def search(
     max_steps: int = 100,
     targets: ArrayLike | None = None,
     margin: ArrayLike = 0.0,
-    memory: int = MEMORY,
+    rules: Rules | None = None,
+    memory: int | None = None,
 ) -> Candidates:
     """Search, for every record and target, a small change that makes the network say the target.
 
-    Each step follows the gradient g of the target's logit: raise the entry with the largest
-    (1 - x) g to 1, or lower the one with the largest -x g to 0, whichever promises more. Ties go
-    to the lowest feature; where two promises agree to float32 rounding, either may be picked.
+    Each step follows the gradient g of the target's logit: raise the entry x with the largest
+    (high - x) g to its highest legal value, or lower the one with the largest (low - x) g to its
+    lowest, whichever promises more. Ties go to the lowest feature; where two promises agree to
+    float32 rounding, either may be picked.
 
     Pairs of all records are searched together: finished ones leave, waiting ones take their
     place, so that matrix products stay large while memory stays bounded. After a step only the
-    first layer's pre-activations are updated. The gradient is computed anew, in one product for
-    all pairs: to add the weight rows of the ReLUs that switched instead is faster for some widths
-    and slower for others, needs one hidden layer, and gathers rounding error.
+    first layer's pre-activations are updated. Networks of one hidden layer mostly need no whole
+    gradient: see `privet.device.promises`.
 
     Parameters
     ----------
@@ -150,53 +127,64 @@ def search(
         Search on until the target's logit leads the runner-up by this much; one number, or one
         a record. 0 is the paper's rule; more spends unused budget on changes that carry over
         better to other models.
+    rules
+        Which entries may change, and to what; see `Rules`. By default every one, to 0 or 1.
     memory
-        Approximate bytes for the pairs under search at one time.
+        Approximate bytes for the pairs under search at one time, beside the network, a second copy
+        of its first layer, and the records; by default 96 MiB, or a third of the first layer.
+        The wider the network, the more pairs have to share one reading of its weights.
 
     Raises
     ------
     DataError
         On a wrong shape or values outside [0, 1], naming the record.
     OptionError
-        On targets that the network does not have, or negative limits.
+        On targets that the network does not have, negative limits, or rules that do not fit.
     """
     wanted = _check_targets(network, targets)
     if max_steps < 0:
         raise OptionError(f"max_steps must not be negative; got {max_steps}")
-    features = network.sizes[0]
-    rows = as_rows(records, features)
+    rows = as_rows(records, network.sizes[0])
     n = rows.shape[0]
     leads = one_for_each(margin, n, "margin")
+    limits = work_out(rules or Rules(), rows)
+    memory = max(MEMORY, network.weights[0].nbytes // 3) if memory is None else memory
+    entries = _survey(rows, limits)
     label = np.zeros(n, dtype=np.intp)
     reached = np.zeros((n, len(wanted)), dtype=np.bool_)
-    # A pair's share: its gradient, its activations thrice, and seven floats an entry it holds.
-    floats = features + 3 * sum(network.sizes[1:-1]) + 7 * fullest(rows)
-    capacity = max(len(wanted), memory // (4 * floats))
-    gradient = np.zeros((min(capacity, n * len(wanted)), features + 1), dtype=np.float32)
-    waiting = track(range(n), "Searching perturbations")
+    best, capacity = _plan(network, wanted, entries=entries, limits=limits, memory=memory)
+    # Records of a like number of entries together: the fullest decides how wide all others are.
+    waiting = iter(track(np.argsort(entries, kind="stable"), "Searching perturbations"))
     found: list[tuple[Ints, Ints, Float32]] = []
-    pool: _Pool | None = None
+    pairs: Pairs | None = None
     while True:
-        room = capacity - (len(pool) if pool else 0)
+        room = capacity - (len(pairs) if pairs else 0)
         users = np.array(list(islice(waiting, room // len(wanted))), dtype=np.intp)
         if len(users):
-            entering = _enter(network, take(rows, users), users=users, targets=wanted, said=label)
-            pool = pool.join(entering, features) if pool else entering
-        elif not pool:
+            block = take(rows, users)
+            said, new = enter(network, block, users=users, targets=wanted, limits=limits)
+            label[users] = said
+            pairs = pairs.join(new, network.sizes[0]) if pairs else new
+        elif not pairs:
             break
-        layers = network.forward(pool.first)
-        said, lead = _verdict(layers[-1].copy(), pool.target)
-        enough = lead >= leads[pool.pair // len(wanted)]
-        done = (said & enough) | (pool.steps >= max_steps)
+        layers = network.forward(pairs.first)
+        says, lead = _verdict(layers[-1].copy(), pairs.target)
+        enough = lead >= leads[pairs.pair // len(wanted)]
+        done = (says & enough) | (pairs.steps >= max_steps)
         if done.any():
-            reached.flat[pool.pair[done]] = said[done]
-            found.append(_changed(pool.keep(done)))
-            pool = pool.keep(~done)
+            reached.flat[pairs.pair[done]] = says[done]
+            found.append(pairs.keep(done).changed())
+            pairs = pairs.keep(~done)
             layers = [layer[~done] for layer in layers]
-        if pool:
-            _step(network, pool, layers=layers, gradient=gradient[: len(pool)], limit=max_steps)
+        if pairs:
+            change = best(pairs, network.backward(layers, pairs.target))
+            stuck = change.promise <= 0
+            pairs.steps += 1
+            pairs.steps[stuck] = max_steps
+            moves = np.flatnonzero(~stuck)
+            pairs.change(network, moves, feature=change.feature[moves], value=change.value[moves])
     reached |= label[:, None] == wanted
-    start, feature, value = _gather(found, reached.size)
+    start, feature, value = _gather(found, reached.size, limits)
     return Candidates(start, feature, value, label, wanted, reached)
 
 
@@ -222,31 +210,33 @@ def check_ratings(block: Array, first: int) -> None:
         )
 
 
-def _enter(network: Network, block: Array, *, users: Ints, targets: Ints, said: Ints) -> _Pool:
-    """Start all pairs of some records except those already at their target; fill in ``said``."""
-    check_ratings(block, int(users[0]))
-    features = block.shape[1]
-    first = network.first(block)
-    said[users] = network.forward(first)[-1].argmax(axis=1)
-    present = block != 0
-    support = present.sum(axis=1)
-    where = np.full((len(block), max(1, int(support.max()))), features, dtype=np.intp)
-    row, feature = np.nonzero(present)
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(support) - support, support)
-    where[row, slot] = feature
-    value = np.zeros(where.shape, dtype=np.float32)
-    value[row, slot] = block[row, feature]
-    record, column = np.nonzero(said[users][:, None] != targets)
-    return _Pool(
-        pair=users[record] * len(targets) + column,
-        target=targets[column],
-        steps=np.zeros(len(record), dtype=np.intp),
-        used=support[record],
-        first=first[record],
-        where=where[record],
-        original=value[record],
-        value=value[record],
-    )
+def _survey(rows: Records, limits: Limits) -> Ints:
+    """Return how many entries of each record are listed, after checking their values."""
+    counts = []
+    for start in range(0, rows.shape[0], BLOCK):
+        block = take(rows, slice(start, start + BLOCK))
+        check_ratings(block, start)
+        listed, _ = limits.listed(block, np.arange(start, start + len(block)))
+        counts.append(listed.sum(axis=1))
+    return np.concatenate(counts)
+
+
+def _plan(
+    network: Network, targets: Ints, *, entries: Ints, limits: Limits, memory: int
+) -> tuple[Callable[[Pairs, Float32], Change], int]:
+    """Return how to find each pair's best change, and how many pairs fit into ``memory``."""
+    features, hidden = network.sizes[0], network.sizes[1:-1]
+    # A pair's activations four times over, and ten numbers an entry.
+    floats = 4 * sum(hidden) + 10 * int(entries.max())
+    if pays(network, len(entries)):
+        listed = shortlist(network, targets, limits)
+        capacity = memory // (4 * (floats + 2 * listed.features.shape[1]))
+        most = max(1, memory // (16 * features))
+        find: Any = partial(listed.best, network, limits=limits, most=most)
+    else:
+        capacity = max(1, memory // (4 * (floats + features)))
+        find = partial(by_gradient, network, limits=limits, most=capacity)
+    return find, max(len(targets), capacity)
 
 
 def _verdict(logits: Float32, target: Ints) -> tuple[Bools, Float32]:
@@ -258,49 +248,13 @@ def _verdict(logits: Float32, target: Ints) -> tuple[Bools, Float32]:
     return said, own - logits.max(axis=1)
 
 
-def _step(
-    network: Network, pool: _Pool, *, layers: list[Float32], gradient: Float32, limit: int
-) -> None:
-    """Change one entry of every pair; pairs that no change can help get no steps any more."""
-    features, rows = network.sizes[0], np.arange(len(pool))
-    np.matmul(network.backward(layers, pool.target), network.weights[0], out=gradient[:, :features])
-    gradient[:, features] = 0  # the padding promises nothing
-    known = np.take_along_axis(gradient, pool.where, axis=1)
-    fall = -pool.value * known
-    np.put_along_axis(gradient, pool.where, (1 - pool.value) * known, axis=1)
-    up, down = gradient.argmax(axis=1), fall.argmax(axis=1)
-    rise, drop = gradient[rows, up], fall[rows, down]
-    raises = rise >= drop
-    stuck = np.maximum(rise, drop) <= 0
-    pool.steps += 1
-    pool.steps[stuck] = limit
-    _assign(network, pool, rows[~stuck], raises, np.where(raises, up, pool.where[rows, down]))
-
-
-def _assign(network: Network, pool: _Pool, rows: Ints, raises: Bools, feature: Ints) -> None:
-    """Set ``feature`` of the given rows to 1 where ``raises``, else 0, and update the network."""
-    raises, feature = raises[rows], feature[rows]
-    same = pool.where[rows] == feature[:, None]
-    new = ~same.any(axis=1)
-    slot = np.where(new, pool.used[rows], same.argmax(axis=1))
-    pool.used[rows] += new
-    pool.widen(int(pool.used.max(initial=1)), network.sizes[0])
-    change = raises - pool.value[rows, slot]
-    pool.where[rows, slot] = feature
-    pool.value[rows, slot] = raises
-    pool.first[rows] += (change * network.weights[0][:, feature]).T
-
-
-def _changed(pool: _Pool) -> tuple[Ints, Ints, Float32]:
-    """Return (pair, feature, value) of the entries that ended up different."""
-    row, slot = np.nonzero(pool.value != pool.original)
-    return pool.pair[row], pool.where[row, slot], pool.value[row, slot]
-
-
-def _gather(found: list[tuple[Ints, Ints, Float32]], pairs: int) -> tuple[Ints, Ints, Float32]:
-    """Merge what left the pool at different times, ordered by pair and feature."""
+def _gather(
+    found: list[tuple[Ints, Ints, Float32]], pairs: int, limits: Limits
+) -> tuple[Ints, Ints, Float64]:
+    """Merge what left the search at different times, ordered by pair and feature."""
     nothing = (np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp), np.empty(0, np.float32))
     pair, feature, value = (np.concatenate(parts) for parts in zip(nothing, *found, strict=True))
     order = np.lexsort((feature, pair))
+    feature, value = feature[order], value[order]
     start = np.concatenate([[0], np.cumsum(np.bincount(pair, minlength=pairs))])
-    return start, feature[order], value[order]
+    return start, feature, limits.exact(feature, value)

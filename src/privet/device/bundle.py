@@ -7,7 +7,7 @@ nothing, and allocates nothing for tensors before every declared size has been c
 import hashlib
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from privet.device.network import Array, Network
-from privet.device.protect import Bundle, Settings
+from privet.device.protect import Bundle
+from privet.device.settings import Settings
 from privet.errors import BundleError, DataError
 from privet.files import replacing
 
 FORMAT = "privet-bundle"
-VERSION = 1
+VERSION = 2
 MAX_HEADER = 4 << 20
 MAX_FILE = 4 << 30
 MAX_DEPTH = 32  # of nested objects and lists
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+SETTINGS = {each.name for each in fields(Settings)}
 FIELDS = {
     "format",
     "version",
@@ -187,12 +189,34 @@ def _check_document(document: dict[str, Any], shapes: dict[str, tuple[int, ...]]
 
 def _settings(value: dict[str, Any]) -> Settings:
     """Return the settings; unknown ones are refused, since they would change the release."""
-    if set(value) != {"max_steps", "margins"}:
-        raise BundleError(f"settings must be max_steps and margins; got {sorted(value)}")
+    if set(value) != SETTINGS:
+        odd = sorted(set(value) ^ SETTINGS)
+        raise BundleError(f"settings missing or unknown: {str(odd)[:100]}")
     margins = value["margins"]
     if not isinstance(margins, list) or not all(isinstance(point, list) for point in margins):
         raise BundleError("margins must be a list of lists")
-    return Settings(value["max_steps"], tuple(tuple(point) for point in margins))
+    return Settings(
+        max_steps=value["max_steps"],
+        margins=tuple(tuple(point) for point in margins),
+        policy=value["policy"],
+        low=_numbers(value["low"]),
+        high=_numbers(value["high"]),
+        never=_list("never", value["never"]),
+        mechanism=value["mechanism"],
+        temperature=value["temperature"],
+        leak=value["leak"],
+    )
+
+
+def _list(what: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        raise BundleError(f"{what} must be a list")
+    return tuple(value)
+
+
+def _numbers(value: Any) -> Any:
+    """Return a list as a tuple; anything else is for `Settings` to judge."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _prior(value: Any) -> Any:

@@ -37,7 +37,8 @@ def least_divergence(prior: ArrayLike, costs: ArrayLike, budget: ArrayLike) -> F
     Parameters
     ----------
     prior
-        Shape (targets,): the label distribution that an attacker shall see; sums to 1.
+        Shape (targets,), or (n, targets) for one a record: the label distribution that an
+        attacker shall see; sums to 1.
     costs
         Shape (n, targets), finite, not negative.
     budget
@@ -54,13 +55,13 @@ def least_divergence(prior: ArrayLike, costs: ArrayLike, budget: ArrayLike) -> F
         names the first such record and its least budget.
     """
     c = np.asarray(costs, dtype=np.float64)
-    p = check_prior(prior, c.shape[-1])
-    p = p / p.sum()
     if c.ndim != 2 or not (np.isfinite(c) & (c >= 0)).all():
         raise DataError(f"costs must be a finite, non-negative matrix; got shape {c.shape}")
+    p = check_prior(prior, c.shape[1], n=len(c))
+    p = p / p.sum(axis=-1, keepdims=True)
     beta = one_for_each(budget, len(c), "budget")[:, None]
-    psi = np.tile(p, (len(c), 1))
-    binding = c @ p > beta[:, 0]
+    psi = np.array(np.broadcast_to(p, c.shape))
+    binding = (c * psi).sum(axis=1) > beta[:, 0]
     if not binding.any():
         return psi
     cheapest = c.min(axis=1, keepdims=True)
@@ -71,7 +72,7 @@ def least_divergence(prior: ArrayLike, costs: ArrayLike, budget: ArrayLike) -> F
             f"record {row} cannot keep to a budget of {beta[row, 0]:g}: "
             f"its least budget is any number above {cheapest[row, 0]:g}"
         )
-    psi[binding] = _solve(p, (c - cheapest)[binding], (beta - cheapest)[binding])
+    psi[binding] = _solve(psi[binding], (c - cheapest)[binding], (beta - cheapest)[binding])
     return psi
 
 
@@ -96,16 +97,26 @@ def _solve(p: Float64, extra: Float64, room: Float64) -> Float64:
     return np.asarray(psi / psi.sum(axis=1, keepdims=True))
 
 
-def check_prior(prior: ArrayLike, targets: int) -> Float64:
-    """Return ``prior`` as float64; `DataError` unless it is a distribution over ``targets``."""
+def check_prior(prior: ArrayLike, targets: int, *, n: int | None = None) -> Float64:
+    """Return ``prior`` as float64; `DataError` unless it is a distribution over ``targets``.
+
+    Given ``n``, it may also be one distribution a record, shape (n, targets).
+    """
     try:
         p = np.asarray(prior, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"prior must be numbers: {error}") from None
-    if p.shape != (targets,):
-        raise DataError(f"prior must have shape ({targets},); got {p.shape}")
-    if not ((p >= 0).all() and abs(p.sum() - 1) <= 1e-5):
-        raise DataError(f"prior must be probabilities that sum to 1; it sums to {p.sum():g}")
+    if p.shape != (targets,) and (n is None or p.shape != (n, targets)):
+        shapes = f"({targets},)" if n is None else f"({targets},) or ({n}, {targets})"
+        raise DataError(f"prior must have shape {shapes}; got {p.shape}")
+    total = p.sum(axis=-1)
+    wrong = ~((p >= 0).all(axis=-1) & (abs(total - 1) <= 1e-5))
+    if wrong.any():
+        whose = f" of record {wrong.argmax()}" if p.ndim == 2 else ""
+        raise DataError(
+            f"prior{whose} must be probabilities that sum to 1; "
+            f"it sums to {np.atleast_1d(total)[wrong.argmax()]:g}"
+        )
     return p
 
 

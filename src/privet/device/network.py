@@ -85,7 +85,9 @@ class Network:
             layers.append(np.maximum(layers[-1], 0) @ weight.T + bias)
         return layers
 
-    def backward(self, layers: list[Float32], output: Ints) -> Float32:
+    def backward(
+        self, layers: list[Float32], output: Ints, *, against: Ints | None = None
+    ) -> Float32:
         """Return the gradient of one logit per row with respect to the first pre-activations.
 
         Parameters
@@ -94,12 +96,16 @@ class Network:
             The pre-activations from `forward`; the logits are not looked at.
         output
             Shape (n,): which logit to differentiate. A ReLU at exactly zero passes nothing.
+        against
+            Shape (n,): another logit, to be subtracted from the first.
 
         Returns
         -------
         Shape (n, first width); times ``weights[0]`` it is the gradient at the inputs.
         """
         gradient = self.weights[-1][output]
+        if against is not None:
+            gradient -= self.weights[-1][against]
         gradient *= layers[-2] > 0
         for layer in range(len(self.weights) - 2, 0, -1):
             gradient = gradient @ self.weights[layer]

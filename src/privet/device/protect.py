@@ -1,6 +1,5 @@
 """A bundle in memory, and both phases of either algorithm in one call: `Bundle.protect`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,13 +7,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from privet.device import attribute, membership
+from privet.device import membership
 from privet.device.matrices import Records, as_rows, one_for_each, take
-from privet.device.mechanism import check_prior, choose, least_divergence, uniform
+from privet.device.mechanism import check_prior, choose, uniform
 from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
+from privet.device.releases import plan_releases
+from privet.device.rules import Rules
+from privet.device.settings import Settings
 from privet.errors import DataError, OptionError
 
-MAX_STEPS = {"attribute": 100, "membership": 299}
+KINDS = ("attribute", "membership")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,47 +45,6 @@ class Release:
     target: Ints
     expected_cost: Float64
     reached: Bools
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the search runs on the device.
-
-    Parameters
-    ----------
-    max_steps
-        Most steps a search takes: 100 a (record, target) pair by default in attribute bundles, 299
-        a round in membership bundles.
-    margins
-        Attribute bundles: (budget, margin) points in ascending order of budget; the margin of
-        `attribute.search` is read off the line through them. None: margin 0.
-
-    Raises
-    ------
-    OptionError
-        On numbers of the wrong kind or out of range.
-    """
-
-    max_steps: int | None = None
-    margins: tuple[tuple[float, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        steps = self.max_steps
-        if steps is not None and (type(steps) is not int or not 1 <= steps <= 100_000):
-            raise OptionError(f"max_steps must be in 1..100000; got {self.max_steps!r}")
-        if any(len(p) != 2 or not all(_is_amount(x) for x in p) for p in self.margins):
-            raise OptionError(f"margins must be (budget, margin) pairs; got {self.margins!r}")
-        budgets = [budget for budget, _ in self.margins]
-        if sorted(set(budgets)) != budgets:
-            raise OptionError(f"margins must ascend by budget; got budgets {budgets}")
-
-    def margin(self, budget: ArrayLike) -> Float64:
-        """Return the margin to search with at ``budget``, in its shape."""
-        budget = np.asarray(budget, dtype=np.float64)
-        if not self.margins:
-            return np.zeros_like(budget)
-        budgets, margins = zip(*self.margins, strict=True)
-        return np.asarray(np.interp(budget, budgets, margins))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +87,8 @@ class Bundle:
 
     def __post_init__(self) -> None:
         inputs, outputs = self.network.sizes[0], self.network.sizes[-1]
-        if self.kind not in MAX_STEPS:
-            raise DataError(f"kind must be one of {', '.join(MAX_STEPS)}; got {self.kind!r}")
+        if self.kind not in KINDS:
+            raise DataError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
         ratings = self.kind == "attribute"
         if (outputs == 1) == ratings or (not ratings and inputs < 2):
             raise DataError(f"no {self.kind} bundle can have layer sizes {self.network.sizes}")
@@ -135,8 +96,15 @@ class Bundle:
             even = np.full(outputs, 1 / outputs)
             prior = check_prior(even if self.prior is None else self.prior, outputs)
             object.__setattr__(self, "prior", prior)
+            self.settings.rules.legal_values(inputs)
+            if self.settings.never and self.settings.never[-1] >= inputs:
+                raise DataError(
+                    f"never must name features below {inputs}; got {self.settings.never[-1]}"
+                )
         elif self.prior is not None:
             raise DataError("a membership bundle has no prior")
+        elif not self.settings.unrestricted:
+            raise DataError("a membership bundle has no policy and no legal values")
         _check_names("feature_names", self.feature_names, inputs)
         _check_names("class_names", self.class_names, outputs if ratings else inputs)
 
@@ -151,6 +119,8 @@ class Bundle:
         *,
         budget: ArrayLike,
         key: bytes,
+        prior: ArrayLike | None = None,
+        rules: Rules | None = None,
         logits: bool = False,
         identity: Records | None = None,
     ) -> Release:
@@ -171,24 +141,31 @@ class Bundle:
             0. Membership: L1 distance between confidence vectors.
         key
             32 secret bytes, e.g. from `privet.device.load_or_create_key`.
-        identity
+        prior
+            Attribute only: the label distribution to show to attackers, shape (classes,), or
+            (n, classes) for one a record; by default the bundle's.
+        rules
+            Attribute only: which entries may change, and to what. Where these rules say nothing,
+            the bundle's hold.
+        logits, identity
             Membership only: see `protect_confidences`.
 
         Raises
         ------
         DataError
-            On records of the wrong shape or range.
+            On records or a prior of the wrong shape or range.
         OptionError
-            On a budget or key that makes no sense.
+            On a budget, key or rules that make no sense.
         """
-        steps = self.settings.max_steps or MAX_STEPS[self.kind]
         if self.kind == "membership":
+            if prior is not None or rules is not None:
+                raise OptionError("prior and rules are for attribute bundles only")
             return protect_confidences(
                 self.network,
                 records,
                 budget=budget,
                 key=key,
-                max_steps=steps,
+                max_steps=self.settings.max_steps or membership.MAX_STEPS,
                 logits=logits,
                 identity=identity,
             )
@@ -197,11 +174,11 @@ class Bundle:
         return protect_ratings(
             self.network,
             records,
-            prior=np.asarray(self.prior),
+            prior=np.asarray(self.prior) if prior is None else prior,
             budget=budget,
             key=key,
-            max_steps=steps,
-            margin=self.settings.margin(budget),
+            settings=self.settings,
+            rules=rules,
         )
 
     def posterior(self, records: Records) -> Float64:
@@ -215,13 +192,6 @@ class Bundle:
             return softmax(self.network.logits(rows))
         confidences = np.sort(softmax(membership.log_confidences(rows)), axis=1)
         return sigmoid(self.network.logits(confidences)[:, 0])
-
-
-def _is_amount(value: object) -> bool:
-    """Tell whether ``value`` is a finite number, not negative and not a bool."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= value <= sys.float_info.max
 
 
 def _check_names(what: str, names: tuple[str, ...] | None, count: int) -> None:
@@ -251,25 +221,27 @@ def protect_ratings(
     prior: ArrayLike,
     budget: ArrayLike,
     key: bytes,
-    max_steps: int = 100,
-    margin: ArrayLike = 0.0,
+    settings: Settings = Settings(),  # noqa: B008  (frozen)
+    rules: Rules | None = None,
 ) -> Release:
     """Run Algorithm 1: hide the attribute that ``network`` guesses from ratings.
 
-    Parameters are those of `attribute.search`, `mechanism.least_divergence` and
-    `mechanism.uniform`.
+    Parameters are those of `releases.plan_releases` and `mechanism.uniform`. The default settings
+    are the paper's.
     """
     n = as_rows(records, network.sizes[0]).shape[0]
     limit = check_budget("attribute", budget, n)
-    found = attribute.search(network, records, max_steps=max_steps, margin=margin)
-    psi = least_divergence(prior, found.cost, limit)
-    choice = choose(psi, uniform(key, records))
+    (planned,) = plan_releases(
+        network, records, prior=prior, budgets=[limit], settings=settings, rules=rules
+    )
+    found = planned.candidates
+    choice = choose(planned.psi, uniform(key, records))
     rows = np.arange(n)
     return Release(
         records=found.apply(records, choice),
         cost=found.cost[rows, choice],
-        target=found.targets[choice],
-        expected_cost=(psi * found.cost).sum(axis=1),
+        target=found.aim(choice),
+        expected_cost=planned.expected_cost,
         reached=found.reached[rows, choice],
     )
 
@@ -280,7 +252,7 @@ def protect_confidences(
     *,
     budget: ArrayLike,
     key: bytes,
-    max_steps: int = 299,
+    max_steps: int = membership.MAX_STEPS,
     logits: bool = False,
     identity: Records | None = None,
 ) -> Release:

@@ -15,6 +15,7 @@ from privet.device.formats import opened
 from privet.device.membership import log_confidences
 from privet.device.network import Array
 from privet.device.protect import Bundle, Release, check_budget
+from privet.device.rules import Rules
 from privet.errors import DataError, OptionError
 from privet.files import replacing
 from privet.progress import track
@@ -28,6 +29,7 @@ def protect_file(
     key: bytes | Callable[[], bytes],
     out: Path | str,
     changes: Path | str | None = None,
+    rules: Rules | None = None,
     untouchable: Collection[Path | str] = (),
 ) -> dict[str, Any]:
     """Protect every record of ``source`` and write them to ``out``, in the same format.
@@ -48,6 +50,8 @@ def protect_file(
     changes
         A JSON file to list, for each record, what was changed and why; for the person's eyes
         only, since it tells noise from data, and readable by its owner only.
+    rules
+        Attribute bundles: which entries may change; see `privet.device.rules`.
     untouchable
         Files that ``out`` and ``changes`` must not overwrite, such as the bundle and the key.
 
@@ -85,7 +89,9 @@ def protect_file(
             _check(source, block, first=count, ratings=ratings, logits=table.logits)
             if callable(key):
                 key = key()
-            release = bundle.protect(block, budget=budget, key=key, logits=table.logits)
+            release = bundle.protect(
+                block, budget=budget, key=key, rules=rules, logits=table.logits
+            )
             write(release.records)
             if log is not None:
                 for entry in _describe(bundle, block, release=release, first=count):

@@ -6,7 +6,6 @@ Importing this module imports no torch, and only the neural network needs it.
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,16 @@ from privet.attacks.attribute import (
     ATTRIBUTE_ATTACKERS,
     NETWORK,
     AttributeAttacker,
+    Known,
+    Protect,
     Records,
-    Rows,
     hold_out,
+    with_hidden,
 )
 from privet.data.registry import load
-from privet.data.table import Table
-from privet.data.tables import read_labels, read_scores
-from privet.device.formats import opened
 from privet.device.matrices import is_sparse
 from privet.errors import DataError, OptionError
+from privet.jobs.attribute_files import protection_for, read_defense, read_records, read_truth
 from privet.metrics import clopper_pearson
 from privet.progress import track
 from privet.seeds import derive
@@ -39,38 +38,50 @@ ASKED_SHARE = 0.2
 
 
 def choose_attackers(
-    attackers: Attackers, *, hidden: int | None = None
+    attackers: Attackers, *, hidden: int | None = NETWORK.hidden, protected: bool = False
 ) -> Mapping[str, AttributeAttacker]:
-    """Return attackers by name; ``"all"`` is every one there is.
+    """Return attackers by name; ``"all"`` is every one that can learn from what is given.
 
     Parameters
     ----------
     attackers
         Names from `privet.attacks.attribute.ATTRIBUTE_ATTACKERS`, or attackers of your own.
     hidden
-        Hidden units of the neural network, instead of its own.
+        Hidden units of every network, but of your own attackers'. None leaves each the width that
+        its paper gives it, of which 30,000 units take minutes.
+    protected
+        Whether the defense is given, for attackers that learn from protected records.
 
     Raises
     ------
     OptionError
-        On an unknown name, no name at all, or a network without units.
+        On an unknown name, no name at all, a network without units, or an attacker that needs
+        the defense where it is not given.
     """
     if isinstance(attackers, Mapping):
         return attackers
     if hidden is not None and hidden < 1:
         raise OptionError(f"a hidden layer needs at least one unit; got {hidden}")
-    known = dict(ATTRIBUTE_ATTACKERS)
-    if hidden is not None:
-        known["nn"] = replace(NETWORK, hidden=hidden)
     wanted = [attackers] if isinstance(attackers, str) else list(attackers)
-    wanted = list(known) if wanted == ["all"] else wanted
-    unknown = [name for name in wanted if name not in known]
+    if wanted == ["all"]:
+        usable = ATTRIBUTE_ATTACKERS.items()
+        wanted = [name for name, each in usable if protected or not each.needs_protection]
+    unknown = [name for name in wanted if name not in ATTRIBUTE_ATTACKERS]
     if unknown or not wanted:
         raise OptionError(
             f"unknown attacker {', '.join(map(repr, unknown)) or 'list (it is empty)'}; "
-            f"choose from {', '.join(known)} or all"
+            f"choose from {', '.join(ATTRIBUTE_ATTACKERS)} or all"
         )
-    return {name: known[name] for name in wanted}
+    chosen = {name: ATTRIBUTE_ATTACKERS[name] for name in wanted}
+    lost = [name for name, each in chosen.items() if each.needs_protection and not protected]
+    if lost:
+        raise OptionError(
+            f"{lost[0]} learns from protected records; give it the defense by --bundle and "
+            f"--budget (in Python: protect)"
+        )
+    if hidden is None:
+        return chosen
+    return {name: with_hidden(each, hidden) for name, each in chosen.items()}
 
 
 def audit_attribute(
@@ -79,6 +90,7 @@ def audit_attribute(
     *,
     attackers: Attackers = "all",
     classes: int | None = None,
+    protect: Protect | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Let attackers learn from known users, and judge their guesses about others.
@@ -91,9 +103,13 @@ def audit_attribute(
         users judge the guesses, and no attacker sees them.
     attackers
         Names from `privet.attacks.attribute.ATTRIBUTE_ATTACKERS`, ``"all"``, or attackers of your
-        own by name.
+        own by name. Networks have 4,000 hidden units.
     classes
         Number of attributes; by default one more than the highest among the known.
+    protect
+        The defense that the asked users may have used, from records and a seed to protected
+        records, for attackers that learn from it (``"adversarial"``); e.g.
+        `privet.jobs.attribute_evaluation.bundle_protection`.
     seed
         Fixes everything that chance decides.
 
@@ -107,11 +123,11 @@ def audit_attribute(
     Raises
     ------
     OptionError
-        On an unknown attacker, or a negative seed.
+        On an unknown attacker, one that needs the defense without it, or a negative seed.
     DataError
         When shapes disagree, values are out of range, or the known users hold one attribute only.
     """
-    chosen = choose_attackers(attackers)
+    chosen = choose_attackers(attackers, protected=protect is not None)
     if seed < 0:
         raise OptionError(f"seeds start at 0; got {seed}")
     started = time.perf_counter()
@@ -120,10 +136,11 @@ def audit_attribute(
     classes = int(labels.max()) + 1 if classes is None else classes
     _check_together((records, labels), (questions, truth), classes)
     questions = _like(records, questions)
+    told = Known(records, labels, classes, protect)
     found = []
     for name, attacker in track(chosen.items(), "attackers", total=len(chosen)):
         begun = time.perf_counter()
-        guess = attacker.fit(records, labels, classes=classes, seed=seed)
+        guess = attacker.fit(told, seed=seed)
         judged = _judged(guess(questions), truth)
         seconds = time.perf_counter() - begun
         found.append({"attacker": name, "paper": attacker.paper, **judged, "seconds": seconds})
@@ -145,6 +162,8 @@ def audit_attribute_data(
     labels: Path | None = None,
     attackers: Attackers = "all",
     hidden: int | None = None,
+    bundle: Path | None = None,
+    budget: float | None = None,
     seed: int,
 ) -> dict[str, Any]:
     """Let attackers learn from a data set, and judge their guesses about the users in a file.
@@ -160,30 +179,42 @@ def audit_attribute_data(
         or lines of ``app:score`` pairs (`privet.device.formats`). Without both, the data set's
         own test users are asked, or a fifth of its users, held out.
     hidden
-        Hidden units of the neural network.
+        Hidden units of every network; 4,000 unless given.
+    bundle, budget
+        The defense that the asked users may have used, and its budget, for attackers that learn
+        from it.
 
     Raises
     ------
     OptionError
-        On an unknown attacker, or one of the two files without the other.
+        On an unknown attacker, one of the two files without the other, or a bundle without
+        a budget.
     DataError
         When anything is wrong with the data set or the files.
     """
-    chosen = choose_attackers(attackers, hidden=hidden)
+    hidden = NETWORK.hidden if hidden is None else hidden
+    chosen = choose_attackers(attackers, hidden=hidden, protected=bundle is not None)
     if (records is None) != (labels is None):
         raise OptionError("RECORDS and --labels go together; give both, or neither")
+    defense = read_defense(bundle, budget)
     table = load(known)
     if table.images:
         raise DataError(f"{table.name} holds images; the attribute audit takes tables of ratings")
     if records is not None and labels is not None:
-        asked = _read_records(records, table), _read_truth(labels, table)
+        asked = read_records(records, table), read_truth(labels, table)
     elif table.test is not None:
         asked = table.test.inputs, table.test.labels
     else:
         held, rest = hold_out(len(table), ASKED_SHARE, derive(seed, "asked"), what=table.name)
         asked, table = (table.inputs[held], table.labels[held]), table.take(rest)
-    told = table.inputs, table.labels
-    found = audit_attribute(told, asked, attackers=chosen, classes=table.classes, seed=seed)
+    found = audit_attribute(
+        (table.inputs, table.labels),
+        asked,
+        attackers=chosen,
+        classes=table.classes,
+        protect=None if defense is None else protection_for(table, *defense),
+        seed=seed,
+    )
     return {"dataset": table.name, **found}
 
 
@@ -249,32 +280,3 @@ def _like(records: Records, others: Records) -> Records:
     if is_sparse(records):
         return sparse.csr_array(others)
     return others.toarray() if is_sparse(others) else others
-
-
-def _read_records(path: Path, table: Table) -> Records:
-    features = table.row_shape[0]
-    if path.suffix.lower() not in (".csv", ".tsv", ".npz"):
-        return read_scores(path, features=features)
-    with opened(path, features, ratings=True, names=table.feature_names) as file:
-        blocks = list(file.blocks)
-    if not blocks:
-        raise DataError(f"{path} holds no records")
-    return np.concatenate(blocks)
-
-
-def _read_truth(path: Path, table: Table) -> Rows:
-    """Read one attribute a line: a class name where the table has names, else a number."""
-    if table.class_names is None:
-        return read_labels(path, classes=table.classes)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    numbers = {name: number for number, name in enumerate(table.class_names)}
-    for line, name in enumerate(lines, start=1):
-        if name.strip() not in numbers:
-            shown = ", ".join(table.class_names[:5]) + (", ..." if len(numbers) > 5 else "")
-            raise DataError(f"{path}, line {line}: {name[:40]!r} is no class; they are {shown}")
-    return np.array([numbers[name.strip()] for name in lines], dtype=np.int64)

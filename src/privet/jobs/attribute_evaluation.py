@@ -1,72 +1,139 @@
-"""How well an attack model guesses the attribute of protected users (SP-ASPP, section 5.2.1)."""
+"""How well attackers guess the attribute of protected users (SP-ASPP, section 5.2.1).
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Everything is evaluated in expectation, without sampling noise: what an attacker guesses from
+every candidate release (`hits`), weighted by how likely the mechanism is to release it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from privet.attacks.attribute import Records, guesses
+from privet.attacks.attribute import Guess, Protect, Records, guesses
 from privet.data.tables import read_labels, read_scores
-from privet.device import Network
-from privet.device.attribute import search
-from privet.device.mechanism import least_divergence
+from privet.device import Bundle, Network, Settings
+from privet.device.attribute import Candidates
+from privet.device.mechanism import choose
+from privet.device.releases import Releases, plan_releases
 from privet.errors import DataError
+from privet.jobs.attribute_hits import entries
+from privet.jobs.attribute_hits import hits as hits
 from privet.jobs.stages import read_run
 from privet.metrics import clopper_pearson
 from privet.models import FullyConnected, load_weights
-from privet.progress import track
+from privet.seeds import generator
 from privet.signals import BoolArray, FloatArray, IntArray
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """One defense model's candidates for some users, and what an attacker makes of them.
+def releases_by_budget(
+    network: Network,
+    records: Records,
+    *,
+    prior: FloatArray,
+    budgets: Sequence[float],
+    settings: Settings = Settings(),  # noqa: B008  (frozen)
+) -> dict[float, Releases]:
+    """Return what Algorithm 1 may release of each record at each budget; see `plan_releases`."""
+    planned = plan_releases(network, records, prior=prior, budgets=budgets, settings=settings)
+    return dict(zip(budgets, planned, strict=True))
 
-    Parameters
-    ----------
-    costs
-        Shape (users, targets): changed entries of each candidate.
-    reached
-        Shape (users, targets): whether the defense model says the target.
-    hits
-        Shape (users, targets): whether the attacker guesses the user's attribute from it.
+
+def expected_accuracy(hits: BoolArray, psi: FloatArray) -> float:
+    """Return the attacker's accuracy under the mechanism, in [0, 1].
+
+    The mean over users of ``sum over t of Psi_t [A(x_hat_t) = y]``, of arrays of shape
+    (users, targets).
     """
-
-    costs: IntArray
-    reached: BoolArray
-    hits: BoolArray
-
-    def attack_accuracy(self, prior: FloatArray, budget: float) -> float:
-        """Return the attacker's expected accuracy under the mechanism, without sampling noise.
-
-        The mean over users of ``sum over t of Psi_t [A(x_hat_t) = y]``, in [0, 1].
-        """
-        psi = least_divergence(prior, self.costs, budget)
-        return float((psi * self.hits).sum(axis=1).mean())
-
-    def by_budget(self, prior: FloatArray, budgets: Sequence[float]) -> dict[str, float]:
-        """Return the attack accuracy at each budget."""
-        return {f"{budget:g}": self.attack_accuracy(prior, budget) for budget in budgets}
-
-    def first(self, users: int) -> "Outcome":
-        """Return the outcome for the first users only."""
-        return Outcome(self.costs[:users], self.reached[:users], self.hits[:users])
+    return float((psi * hits).sum(axis=1).mean())
 
 
-def attack_protected(
-    defense: Network, attacker: nn.Module, records: Records, labels: IntArray, *, max_steps: int
-) -> Outcome:
-    """Search all candidates of some users (Algorithm 1) and let an attacker guess from each."""
-    candidates = search(defense, records, max_steps=max_steps)
-    columns = track(range(candidates.reached.shape[1]), "attacking every candidate")
-    hits = [
-        guesses(attacker, candidates.apply(records, np.full(len(labels), column))) == labels
-        for column in columns
-    ]
-    return Outcome(candidates.cost, candidates.reached, np.stack(hits, axis=1))
+def chance_right(
+    guess: Guess, records: Records, labels: IntArray, *, releases: Mapping[float, Releases]
+) -> dict[float, FloatArray]:
+    """Return at each budget the chance that an attacker is right about each user.
+
+    Arrays of shape (users,), in [0, 1]. Budgets that share candidates ask about them once.
+    """
+    shared = {id(each.candidates): each.candidates for each in releases.values()}
+    right = {key: hits(guess, records, labels, each) for key, each in shared.items()}
+    return {
+        budget: (each.psi * right[id(each.candidates)]).sum(axis=1)
+        for budget, each in releases.items()
+    }
+
+
+def attack_accuracy(
+    guess: Guess, records: Records, labels: IntArray, *, releases: Mapping[float, Releases]
+) -> dict[float, float]:
+    """Return an attacker's expected accuracy at each budget, the mean of `chance_right`."""
+    right = chance_right(guess, records, labels, releases=releases)
+    return {budget: float(chances.mean()) for budget, chances in right.items()}
+
+
+def sample(releases: Releases, records: Records, seed: int) -> Records:
+    """Return one release of each record, drawn from the mechanism; type and dtype as given."""
+    chance = generator(seed, "release").random(len(releases.psi))
+    return releases.candidates.apply(records, choose(releases.psi, chance))
+
+
+def protection(release: Callable[[Records], Releases]) -> Protect:
+    """Return the defense as an attacker runs it, under a fresh key for each seed.
+
+    The releases of the last records are kept: more draws for the same ones cost no search.
+    """
+    last: list[tuple[Records, Releases]] = []
+
+    def protect(records: Records, seed: int) -> Records:
+        if not last or last[0][0] is not records:
+            last[:] = [(records, release(records))]
+        return sample(last[0][1], records, seed)
+
+    return protect
+
+
+def bundle_protection(bundle: Bundle, budget: float) -> Protect:
+    """Return an attribute bundle's defense at one budget, as an attacker runs it."""
+
+    def release(records: Records) -> Releases:
+        return releases_by_budget(
+            bundle.network,
+            records,
+            prior=np.asarray(bundle.prior),
+            budgets=[budget],
+            settings=bundle.settings,
+        )[budget]
+
+    return protection(release)
+
+
+def random_noise(candidates: Candidates, records: Records, seed: int) -> Candidates:
+    """Return a control: as many changes in every candidate, but of random features.
+
+    Features are drawn uniformly, without repetition; absent entries become 1 and present ones 0.
+    So every cost is equal, every psi stays valid, and only the choice of the features differs;
+    a bundle's rules do not bind the control.
+    ``reached`` says no more than what the defense model said before.
+    """
+    rng = generator(seed, "random noise")
+    pair = np.repeat(np.arange(candidates.reached.size), np.diff(candidates.start))
+    keys = pair * records.shape[1]
+    drawn = keys + rng.integers(records.shape[1], size=len(keys))
+    while True:
+        drawn.sort()  # within pairs: their keys do not overlap
+        again = np.flatnonzero(drawn[1:] == drawn[:-1])
+        if not len(again):
+            break
+        drawn[again] = keys[again] + rng.integers(records.shape[1], size=len(again))
+    feature = drawn - keys
+    before = entries(records, pair // candidates.reached.shape[1], feature)
+    return replace(
+        candidates,
+        feature=feature,
+        value=(before == 0).astype(np.float32),
+        reached=candidates.label[:, None] == candidates.targets,
+    )
 
 
 def attack_file(records: Path, labels: Path, *, build: Path) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from privet.data.registry import DATASETS, load
 from privet.errors import OptionError
 from privet.files import write_json
+from privet.jobs.attribute_training import RECIPES, AttributeSettings, split_users
 from privet.jobs.inputs import data_settings
 from privet.jobs.membership_training import MembershipSettings
-from privet.jobs.protect_attribute import AttributeSettings, build_attribute, split_users
+from privet.jobs.protect_attribute import build_attribute
 from privet.jobs.protect_membership import build_membership, check_membership
 from privet.jobs.stages import open_run, versions
 from privet.jobs.tiers import Thresholds
@@ -28,6 +29,8 @@ def build_protection(
     hidden: int | None = None,
     attacker_hidden: int | None = None,
     speedups: tuple[float, ...] | None = None,
+    recipe: str | None = None,
+    importance: str | None = None,
     bounds: Mapping[str, float] | None = None,
     seed: int,
     out: Path,
@@ -44,6 +47,9 @@ def build_protection(
         Hidden units of D and of the attack model, for attribute protection only.
     speedups
         One tier each; the paper's for the kind by default.
+    recipe, importance
+        How tiers are retrained (a name in `RECIPES`) and what tells the units to keep, for
+        attribute protection only.
     bounds
         Replaces some of the bounds of Definitions 1-3, by name: m, r, q, n.
 
@@ -55,7 +61,12 @@ def build_protection(
     if kind is None:
         kind = (DATASETS[dataset].protects if dataset in DATASETS else None) or "attribute"
     settings = choose_settings(
-        kind, hidden=hidden, attacker_hidden=attacker_hidden, speedups=speedups
+        kind,
+        hidden=hidden,
+        attacker_hidden=attacker_hidden,
+        speedups=speedups,
+        recipe=recipe,
+        importance=importance,
     )
     settings = replace(settings, thresholds=bounded(settings.thresholds, bounds or {}))
     table = load(dataset)
@@ -83,21 +94,26 @@ def choose_settings(
     hidden: int | None,
     attacker_hidden: int | None,
     speedups: tuple[float, ...] | None,
+    recipe: str | None = None,
+    importance: str | None = None,
 ) -> Settings:
     """Return the settings of one kind of protection, with the given ones replaced."""
-    given: Mapping[str, Any] = {
-        name: value
-        for name, value in (
-            ("hidden", hidden),
-            ("attacker_hidden", attacker_hidden),
-            ("speedups", speedups),
-        )
-        if value is not None
+    if recipe is not None and recipe not in RECIPES:
+        raise OptionError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    named: Mapping[str, Any] = {
+        "hidden": hidden,
+        "attacker_hidden": attacker_hidden,
+        "speedups": speedups,
+        "tier": None if recipe is None else RECIPES[recipe],
+        "importance": importance,
     }
+    given = {name: value for name, value in named.items() if value is not None}
     if kind == "attribute":
         return replace(AttributeSettings(), **given)
-    if "hidden" in given or "attacker_hidden" in given:
-        raise OptionError("hidden widths are options of attribute protection only")
+    if set(given) - {"speedups"}:
+        raise OptionError(
+            "hidden widths, recipes and importance are options of attribute protection only"
+        )
     return replace(MembershipSettings(), **given)
 
 

@@ -7,7 +7,7 @@ at any moment resumes at its last finished stage.
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -158,6 +158,15 @@ def read_run(path: Path, kind: str) -> RunFolder:
     if record.get("kind") != kind:
         raise DataError(f"{path} holds a run of kind {record.get('kind')!r}, not {kind!r}")
     return RunFolder(path, record)
+
+
+def remembered(stages: Stages, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of a stage without tensors, made now unless it is finished."""
+    if (finished := stages.recall(name)) is not None:
+        return finished[0]
+    record = make()
+    stages.keep(name, record, {})
+    return record
 
 
 def versions() -> dict[str, str]:

@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from privet.device import Bundle, Network, write_bundle
 from privet.errors import OptionError
-from privet.fit import Fitted, seeded
+from privet.fit import Fitted, Labelled, seeded
 from privet.jobs.stages import Stages
 from privet.models import Architecture, FullyConnected, linear_layers, load_weights, macs
 from privet.pruning.speedup import widths_at
 from privet.pruning.structural import Structural
+from privet.sparse import take
 
 AnyBuilt = TypeVar("AnyBuilt", bound="Built")
 
@@ -118,12 +120,17 @@ def make_tier(
     dropout: float = 0.0,
     input_dropout: float = 0.0,
     pruner: Structural = Structural(),  # noqa: B008  (frozen)
+    judged: Labelled | None = None,
 ) -> Trained:
     """Return a copy of ``base``, pruned to an exact speed-up, with other dropout for retraining.
 
-    SP-ASPP section 4.1: DepGraph groups, importance by L1; the base stays as it is.
+    SP-ASPP section 4.1: DepGraph groups, importance by L1; the base stays as it is. ``judged`` are
+    the samples whose loss Taylor importance differentiates.
     """
     model = deepcopy(base.model)
+    if pruner.needs_gradients and judged is not None:
+        inputs, labels = judged
+        cross_entropy(model(take(inputs, torch.arange(len(labels)))), labels).backward()  # type: ignore[no-untyped-call]
     original = base.architecture
     widths = widths_at(original.inputs, original.hidden, original.outputs, speedup=speedup)
     example = torch.zeros(1, original.inputs)

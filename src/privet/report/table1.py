@@ -170,36 +170,29 @@ def _published(document: Document) -> Table:
 
 
 def _attackers(document: Document, figure: str) -> Table:
+    """Return every attacker against every row; some attack only where they know the defense."""
+    found = [("no protection", document["unprotected"])]
+    found += [(_name(row), row["attackers"]) for row in document["rows"]]
     names = [
         name
-        for name in document["rows"][0]["attackers"]
-        if figure in document["rows"][0]["attackers"][name]
+        for name in document["attackers"]
+        if any(figure in attackers.get(name, {}) for _, attackers in found)
     ]
     say = _percent if figure == "accuracy" else _decimal
-    unprotected = document["unprotected"]
-    what = "Accuracy" if figure == "accuracy" else "AUC"
-    rows = [
-        ("no protection", *(say(unprotected[name], figure) for name in names)),
-        *(
-            (
-                _name(row),
-                *(
-                    say(row["attackers"][name], figure)
-                    if figure in row["attackers"].get(name, {})
-                    else wording.MISSING
-                    for name in names
-                ),
-            )
-            for row in document["rows"]
-        ),
-    ]
+
+    def cell(attackers: Document, name: str) -> str:
+        known = figure in attackers.get(name, {})
+        return say(attackers[name], figure) if known else wording.MISSING
+
+    title = f"{'Accuracy' if figure == 'accuracy' else 'AUC'} of every attacker"
     about = "; ".join(f"{name}: {document['attackers'][name]}" for name in names)
-    return table(
-        f"{what} of every attacker, mean over the budgets",
-        ("method", *names),
-        rows,
-        note=f"Attackers: {about}.",
-    )
+    note = f"Mean over the budgets. Attackers: {about}."
+    if len(found) < len(names):  # the shorter side goes across
+        columns = ("attacker", *(method for method, _ in found))
+        lines = [(name, *(cell(attackers, name) for _, attackers in found)) for name in names]
+        return table(title, columns, lines, note=note)
+    lines = [(method, *(cell(attackers, name) for name in names)) for method, attackers in found]
+    return table(title, ("method", *names), lines, note=note)
 
 
 def _budgets(document: Document) -> Table:
