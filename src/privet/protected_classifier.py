@@ -1,6 +1,5 @@
 """`ProtectedClassifier`: a scikit-learn classifier whose confidences do not tell on its members."""
 
-import os
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from privet.device import Bundle, load_bundle, load_or_create_key
 from privet.device.matrices import Records, is_sparse
+from privet.device.mechanism import default_key
 from privet.device.network import Float64, Ints
 from privet.errors import DataError, OptionError
 
@@ -245,8 +245,4 @@ def _key(key: bytes | Path | str | None) -> bytes:
     """Return the secret bytes; None is the key file of this user."""
     if isinstance(key, bytes):
         return key
-    if key is None:
-        from platformdirs import user_data_path
-
-        key = os.environ.get("PRIVET_KEY", user_data_path("privet") / "key")
-    return load_or_create_key(key)
+    return load_or_create_key(default_key() if key is None else key)

@@ -6,21 +6,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.plain_loops import plain_search
+from device.plain_loops import Double, plain_search
 from privet.device import Network
 from privet.device.attribute import search
 from privet.errors import DataError, OptionError
-
-
-def double(network):
-    """The same network with float64 arrays, for the oracle only."""
-
-    class Double:
-        weights = tuple(w.astype(np.float64) for w in network.weights)
-        biases = tuple(b.astype(np.float64) for b in network.biases)
-        logits = network.logits
-
-    return Double
 
 
 def test_same_picks_as_the_plain_loop_on_every_pair(guesser, ratings):
@@ -29,7 +18,7 @@ def test_same_picks_as_the_plain_loop_on_every_pair(guesser, ratings):
     for target in range(6):
         perturbed = found.apply(ratings, np.full(len(ratings), target))
         for record in range(len(ratings)):
-            expected, reached = plain_search(double(guesser), ratings[record], target)
+            expected, reached = plain_search(Double(guesser), ratings[record], target)
             np.testing.assert_array_equal(perturbed[record], expected.astype(np.float32))
             assert found.reached[record, target] == reached
             assert found.cost[record, target] == (expected != ratings[record]).sum()
@@ -112,7 +101,7 @@ def test_same_picks_where_the_search_wanders_without_arriving():
         moved = found.apply(x, np.full(40, target))
         np.testing.assert_array_equal((moved != x).sum(axis=1), found.cost[:, target])
         for i in range(40):
-            expected, _ = plain_search(double(net), x[i], target, max_steps=9)
+            expected, _ = plain_search(Double(net), x[i], target, max_steps=9)
             np.testing.assert_array_equal(moved[i], expected)
 
 

@@ -63,6 +63,13 @@ def rebuilt(content, *, header=None, document=None, body=None):
     return struct.pack("<Q", len(raw)) + raw + data
 
 
+def plain(**changes):
+    """The settings of a bundle's document, edited."""
+    rules = {"policy": "modify_add", "low": 0, "high": 1, "never": []}
+    mechanism = {"mechanism": "targets", "temperature": 1, "leak": 0}
+    return {"max_steps": 5, "margins": []} | rules | mechanism | changes
+
+
 def refused(tmp_path, content, match=None):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
@@ -90,6 +97,19 @@ def test_round_trip_keeps_everything(bundle, tmp_path):
     assert path.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+def test_round_trip_keeps_the_rules(small, tmp_path):
+    given = Settings(policy="add_new", low=(0.0, 0.2, 0.0, 0.1), high=0.8, never=(0, 3))
+    bundle = Bundle("attribute", small.network, settings=given)
+    write_bundle(bundle, tmp_path / "a")
+    assert load_bundle(tmp_path / "a").settings == given
+
+
+def test_round_trip_keeps_the_mechanism(small, tmp_path):
+    given = Settings(mechanism="answers", temperature=2.5, leak=0.1)
+    write_bundle(Bundle("attribute", small.network, settings=given), tmp_path / "a")
+    assert load_bundle(tmp_path / "a").settings == given
+
+
 def test_any_safetensors_reader_can_open_it(bundle, tmp_path):
     path = tmp_path / "a.safetensors"
     write_bundle(bundle, path)
@@ -97,7 +117,7 @@ def test_any_safetensors_reader_can_open_it(bundle, tmp_path):
         document = json.loads(file.metadata()["privet"])
         assert sorted(file.keys()) == ["bias.0", "bias.1", "weight.0", "weight.1"]
         np.testing.assert_array_equal(file.get_tensor("weight.0"), bundle.network.weights[0])
-    assert document["version"] == 1
+    assert document["version"] == 2
     assert document["layers"] == [300, 48, 6]
 
 
@@ -183,12 +203,13 @@ def test_hostile_headers_are_refused(content, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"version": 2}, "update privet"),
+        ({"version": 1}, "update privet"),
+        ({"version": 3}, "update privet"),
         ({"version": None}, "update privet"),
         ({"format": "other"}, "format"),
         ({"kind": "membership"}, "layer sizes"),
         ({"kind": "pickle"}, "kind must be"),
-        ({"kind": []}, "unhashable"),
+        ({"kind": []}, "kind must be"),
         ({"layers": [4, 2**31, 2]}, "wrong shape"),
         ({"layers": [4, 3, 3, 2]}, "missing"),
         ({"layers": [4, True, 2]}, "sizes"),
@@ -206,14 +227,14 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"kind": "x" * 10**6}, "kind"),
         ({"layers": [10**400, 3, 2]}, "wrong shape"),
         ({"layers": [4] * 10**5}, "wrong shape"),
-        ({"settings": {"max_steps": 10**4000, "margins": []}}, "max_steps"),
-        ({"settings": {"max_steps": 5, "margins": [[1, 10**400]]}}, "margins"),
-        ({"settings": {"max_steps": 5, "margins": [[10**400, 1]]}}, "margins"),
-        ({"settings": {"max_steps": 5, "margins": [[1, True]]}}, "margins"),
-        ({"settings": {"max_steps": 5, "margins": [[[[1]], 1]]}}, "margins"),
-        ({"settings": {"max_steps": 5, "margins": [[1, 1]] * 10**5}}, "ascend"),
-        ({"settings": {"max_steps": 5, "margins": {}}}, "list of lists"),
-        ({"settings": {"max_steps": 5, "margins": ["12"]}}, "list of lists"),
+        ({"settings": plain(max_steps=10**4000)}, "max_steps"),
+        ({"settings": plain(margins=[[1, 10**400]])}, "margins"),
+        ({"settings": plain(margins=[[10**400, 1]])}, "margins"),
+        ({"settings": plain(margins=[[1, True]])}, "margins"),
+        ({"settings": plain(margins=[[[[1]], 1]])}, "margins"),
+        ({"settings": plain(margins=[[1, 1]] * 10**5)}, "ascend"),
+        ({"settings": plain(margins={})}, "list of lists"),
+        ({"settings": plain(margins=["12"])}, "list of lists"),
         ({"settings": [["max_steps", 5]]}, "settings|unhashable"),
         ({"feature_names": "abcd"}, "list of strings"),
         ({"feature_names": dict.fromkeys("abcd", 1)}, "list of strings"),
@@ -223,11 +244,52 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"class_names": 7}, "list of strings"),
         ({"surprise" * 10**5: 1}, "surprise"),
         ({"settings": {}}, "settings"),
-        ({"settings": {"max_steps": 10**9, "margins": []}}, "max_steps"),
-        ({"settings": {"max_steps": True, "margins": []}}, "max_steps"),
-        ({"settings": {"max_steps": 5, "margins": [[1, -1]]}}, "margins"),
-        ({"settings": {"max_steps": 5, "margins": [[2, 1], [1, 1]]}}, "ascend"),
-        ({"settings": {"max_steps": 5, "margins": [], "run": "rm"}}, "settings"),
+        ({"settings": plain(max_steps=10**9)}, "max_steps"),
+        ({"settings": plain(max_steps=True)}, "max_steps"),
+        ({"settings": plain(margins=[[1, -1]])}, "margins"),
+        ({"settings": plain(margins=[[2, 1], [1, 1]])}, "ascend"),
+        ({"settings": plain(run="rm")}, "settings"),
+        ({"settings": {"max_steps": 5, "margins": []}}, "settings"),
+        ({"settings": plain(policy="add")}, "policy must be one of"),
+        ({"settings": plain(policy=[])}, "policy must be one of"),
+        ({"settings": plain(policy=None)}, "policy"),
+        ({"settings": plain(low="0")}, "low must be numbers"),
+        ({"settings": plain(low=None)}, "low must be numbers"),
+        ({"settings": plain(low=True)}, "low must be numbers"),
+        ({"settings": plain(low=[])}, "low must be numbers"),
+        ({"settings": plain(low=[[0], 0, 0, 0])}, "low must be numbers"),
+        ({"settings": plain(high=1.5)}, "high must lie in 0..1"),
+        ({"settings": plain(high=10**400)}, "high must be numbers"),
+        ({"settings": plain(high=[1, 1, 1])}, "4, one a feature"),
+        ({"settings": plain(low=[0, 0, 0.5, 0], high=0.4)}, "feature 2 is 0.5, above"),
+        ({"settings": plain(never=None)}, "never must be a list"),
+        ({"settings": plain(never="12")}, "never must be a list"),
+        ({"settings": plain(never={})}, "never must be a list"),
+        ({"settings": plain(never=[1, 0])}, "ascending"),
+        ({"settings": plain(never=[1, 1])}, "ascending"),
+        ({"settings": plain(never=[-1])}, "never must be feature numbers"),
+        ({"settings": plain(never=[1.0])}, "never must be feature numbers"),
+        ({"settings": plain(never=[True])}, "never must be feature numbers"),
+        ({"settings": plain(never=["1"])}, "never must be feature numbers"),
+        ({"settings": plain(never=[[1]])}, "never must be|unhashable"),
+        ({"settings": plain(never=[1, "2"])}, "never must be|not supported"),
+        ({"settings": plain(never=[4])}, "features below 4; got 4"),
+        ({"settings": plain(never=[10**400])}, "features below 4"),
+        ({"settings": plain(mechanism="others")}, "mechanism must be"),
+        ({"settings": plain(mechanism=None)}, "mechanism must be"),
+        ({"settings": plain(mechanism=["answers"])}, "mechanism must be"),
+        ({"settings": plain(temperature=0)}, "temperature must be above 0"),
+        ({"settings": plain(temperature=-1.5)}, "temperature must be above 0"),
+        ({"settings": plain(temperature="1")}, "temperature must be above 0"),
+        ({"settings": plain(temperature=True)}, "temperature must be above 0"),
+        ({"settings": plain(temperature=None)}, "temperature must be above 0"),
+        ({"settings": plain(temperature=[1])}, "temperature must be above 0"),
+        ({"settings": plain(temperature=10**400)}, "temperature must be above 0"),
+        ({"settings": plain(leak=1)}, "leak must lie in"),
+        ({"settings": plain(leak=-0.1)}, "leak must lie in"),
+        ({"settings": plain(leak="0")}, "leak must lie in"),
+        ({"settings": plain(leak=False)}, "leak must lie in"),
+        ({"settings": plain(leak=None)}, "leak must lie in"),
         ({"feature_names": ["a"]}, "feature_names"),
         ({"class_names": [1, 2]}, "class_names"),
         ({"card": []}, "card"),
@@ -237,6 +299,26 @@ def test_hostile_headers_are_refused(content, tmp_path):
 )
 def test_wrong_documents_are_refused_even_with_a_right_digest(content, tmp_path, change, match):
     refused(tmp_path, rebuilt(content, document=lambda old: old | change), match=match)
+
+
+@pytest.mark.parametrize("name", sorted(plain()))
+def test_every_setting_must_be_there(content, tmp_path, name):
+    some = {key: value for key, value in plain().items() if key != name}
+    change = {"settings": some}
+    refused(tmp_path, rebuilt(content, document=lambda old: old | change), match=name)
+    assert load_bundle(written(tmp_path, content, plain())).settings.max_steps == 5
+
+
+def written(tmp_path, content, given):
+    path = tmp_path / "good.safetensors"
+    path.write_bytes(rebuilt(content, document=lambda old: old | {"settings": given}))
+    return path
+
+
+def test_membership_bundles_have_no_mechanism(detector):
+    for wrong in ({"never": (1,)}, {"mechanism": "answers"}, {"temperature": 2.0}, {"leak": 0.1}):
+        with pytest.raises(DataError, match="membership bundle"):
+            Bundle("membership", detector, settings=Settings(**wrong))
 
 
 def nested(levels):

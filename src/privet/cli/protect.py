@@ -1,6 +1,5 @@
 """`privet protect`: build bundles, check one, and protect a person's own file with it."""
 
-import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -139,6 +138,7 @@ def apply(
         Print the summary as one JSON object.
     """
     from privet.device import Rules, load_bundle, load_or_create_key, protect_file
+    from privet.device.mechanism import default_key
     from privet.device.rules import features_named
 
     key_path = key or default_key()
@@ -297,13 +297,6 @@ def check(bundle: Path, *, json: Json = False) -> int:
     card = load_bundle(bundle).card
     answer(card, "the bundle is whole and well-formed", card_table(card), as_json=json)
     return 1 if passed(card.get("definitions")) is False else 0
-
-
-def default_key() -> Path:
-    """Return where this user's secret key lives unless told otherwise."""
-    from platformdirs import user_data_path
-
-    return Path(os.environ.get("PRIVET_KEY", user_data_path("privet") / "key"))
 
 
 def _speedups(text: str) -> tuple[float, ...]:

@@ -37,8 +37,7 @@ class Candidates:
         Shape (n * targets + 1,): the pair (record i, target column t) owns the entries
         ``start[i * targets + t] : start[i * targets + t + 1]`` of ``feature`` and ``value``.
     feature, value
-        Which feature changes, ascending within a pair, and to what: the
-        feature's highest or lowest legal value.
+        Which feature changes, and to what: its highest or lowest legal value.
     label
         Shape (n,): what the defense model says about the unchanged record.
     targets

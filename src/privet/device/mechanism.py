@@ -83,7 +83,7 @@ def _solve(p: Float64, extra: Float64, room: Float64) -> Float64:
     def shares(s: Float64) -> Float64:
         # Never 0 / 0: used candidates of zero extra cost keep s > 0 through the bisection's upper
         # end, and unused ones are left out.
-        return np.where(used, p * room / np.where(used, extra + s * (room - extra), 1.0), 0.0)
+        return np.where(used, p * room / np.where(used, (1 - s) * extra + s * room, 1.0), 0.0)
 
     low, high = np.zeros_like(room), np.ones_like(room)
     # Halving [0, 1] first finds the root's exponent, then its 53 bits.
@@ -127,6 +127,16 @@ def choose(psi: Float64, u: Float64) -> Ints:
     """
     ends = psi.cumsum(axis=1)
     return np.asarray((ends > u[:, None] * ends[:, -1:]).argmax(axis=1))
+
+
+def default_key() -> Path:
+    """Return where this user's secret key lives unless told otherwise.
+
+    The file that PRIVET_KEY names, or one in the user's data folder.
+    """
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("PRIVET_KEY", user_data_path("privet") / "key"))
 
 
 def load_or_create_key(path: Path | str) -> bytes:

@@ -104,7 +104,7 @@ class Bundle:
         elif self.prior is not None:
             raise DataError("a membership bundle has no prior")
         elif not self.settings.unrestricted:
-            raise DataError("a membership bundle has no policy and no legal values")
+            raise DataError("a membership bundle has no settings but max_steps and margins")
         _check_names("feature_names", self.feature_names, inputs)
         _check_names("class_names", self.class_names, outputs if ratings else inputs)
 

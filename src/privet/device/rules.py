@@ -57,13 +57,16 @@ class Rules:
             raise OptionError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}")
 
     def over(self, default: "Rules") -> "Rules":
-        """Return these rules, filled up with those of ``default`` where they say nothing."""
+        """Return these rules, filled up with those of ``default`` where they say nothing.
+
+        What either of them never changes stays as it is.
+        """
         return Rules(
             policy=default.policy if self.policy is None else self.policy,
             keep=default.keep if self.keep is None else self.keep,
             low=default.low if self.low is None else self.low,
             high=default.high if self.high is None else self.high,
-            never=default.never if self.never is None else self.never,
+            never=tuple(sorted({*(self.never or ()), *(default.never or ())})),
         )
 
     def legal_values(self, features: int) -> tuple[Float64, Float64]:
@@ -204,7 +207,8 @@ def work_out(rules: Rules, rows: Records) -> Limits:
     fixed = np.zeros(features, np.bool_) if keep.ndim == 2 else keep.copy()
     never = np.array(rules.never or (), dtype=np.intp)
     if never.size and not 0 <= never.min() <= never.max() < features:
-        raise OptionError(f"never must name features in 0..{features - 1}; got {never.max()}")
+        wrong = never[(never < 0) | (never >= features)][0]
+        raise OptionError(f"never must name features in 0..{features - 1}; got {wrong}")
     fixed[never] = True
     return Limits(
         policy=rules.policy or "modify_add",

@@ -12,6 +12,7 @@ from privet.device.rules import POLICIES, Policy, Rules
 from privet.errors import OptionError
 
 Mechanism = Literal["targets", "answers"]
+MOST_STOPS = 64  # on a way whose every stop is kept, lest a hostile bundle ask for all memory
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Settings:
     ----------
     max_steps
         Most steps a search takes: 100 a (record, target) pair by default in attribute bundles, 299
-        a round in membership bundles.
+        a round in membership bundles. With the mechanism of answers exactly so many are walked, 8
+        by default and 64 at most.
     margins
         Attribute bundles: (budget, margin) points in ascending order of budget; the margin of
         `attribute.search` is read off the line through them. None: margin 0.
     policy, low, high
         Attribute bundles: the `Rules` that hold where a person says nothing else, such as which
         values the features can take; ``low`` and ``high`` are one number, or one a feature.
-
     never
         Attribute bundles: the features that no release changes, ascending; see `Rules`.
     mechanism, temperature, leak
@@ -74,6 +75,10 @@ class Settings:
             raise OptionError("never must be feature numbers, ascending, each once")
         if self.mechanism not in get_args(Mechanism):
             raise OptionError(f"mechanism must be targets or answers; got {self.mechanism!r}")
+        if self.mechanism == "answers" and (steps or 0) > MOST_STOPS:
+            raise OptionError(
+                f"max_steps must be at most {MOST_STOPS} where every step counts; got {steps}"
+            )
         if not (_is_amount(self.temperature) and self.temperature > 0):
             raise OptionError(f"temperature must be above 0; got {self.temperature!r}")
         if not (_is_amount(self.leak) and self.leak < 1):
