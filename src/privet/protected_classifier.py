@@ -243,6 +243,6 @@ def keep_label(confidences: Float64, label: Ints) -> Float64:
 
 def _key(key: bytes | Path | str | None) -> bytes:
     """Return the secret bytes; None is the key file of this user."""
-    if isinstance(key, bytes):
-        return key
+    if isinstance(key, bytes | bytearray):
+        return bytes(key)
     return load_or_create_key(default_key() if key is None else key)

@@ -274,7 +274,7 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"settings": plain(never=[[1]])}, "never must be|unhashable"),
         ({"settings": plain(never=[1, "2"])}, "never must be|not supported"),
         ({"settings": plain(never=[4])}, "features below 4; got 4"),
-        ({"settings": plain(never=[10**400])}, "features below 4"),
+        ({"settings": plain(never=[10**400])}, "feature numbers"),
         ({"settings": plain(mechanism="others")}, "mechanism must be"),
         ({"settings": plain(mechanism=None)}, "mechanism must be"),
         ({"settings": plain(mechanism=["answers"])}, "mechanism must be"),
@@ -316,9 +316,26 @@ def written(tmp_path, content, given):
 
 
 def test_membership_bundles_have_no_mechanism(detector):
-    for wrong in ({"never": (1,)}, {"mechanism": "answers"}, {"temperature": 2.0}, {"leak": 0.1}):
+    for wrong in ({"never": (1,)}, {"mechanism": "answers"}, {"policy": "add_new"}):
         with pytest.raises(DataError, match="membership bundle"):
             Bundle("membership", detector, settings=Settings(**wrong))
+
+
+def test_settings_that_would_be_ignored_are_refused():
+    for wrong in ({"temperature": 2.0}, {"leak": 0.1}):
+        with pytest.raises(OptionError, match="mechanism of answers"):
+            Settings(**wrong)
+    with pytest.raises(OptionError, match="margins"):
+        Settings(mechanism="answers", margins=((1.0, 0.5),))
+
+
+def test_a_bundle_that_would_take_all_memory_is_refused():
+    wide = Network(
+        (np.ones((2, 3), np.float32), np.ones((1500, 2), np.float32)),
+        (np.zeros(2, np.float32), np.zeros(1500, np.float32)),
+    )
+    with pytest.raises(DataError, match="1500 classes and 8 steps"):
+        Bundle("attribute", wide, settings=Settings(mechanism="answers"))
 
 
 def nested(levels):

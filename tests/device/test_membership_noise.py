@@ -268,3 +268,17 @@ def test_asked_alone_or_together_the_answer_is_the_same_up_to_rounding(detector,
         alone = bundle.protect(logits[row : row + 1], budget=0.2, key=key, logits=True)
         assert (alone.cost[0] > 0) == (together.cost[row] > 0)
         np.testing.assert_allclose(alone.records[0], together.records[row], atol=1e-5)
+
+
+def test_a_network_of_vast_weights_makes_no_overflow():
+    rng = np.random.default_rng(0)
+    weights = tuple(
+        (rng.normal(size=shape) * scale).astype(np.float32)
+        for shape, scale in (((8, 5), 1e12), ((1, 8), 1e10))
+    )
+    network = Network(weights, (np.zeros(8, np.float32), np.zeros(1, np.float32)))
+    logits = rng.normal(size=(40, 5))
+    noise = find_noise(network, logits, max_steps=60)
+    assert np.isfinite(noise.after).all()
+    assert np.allclose(noise.after.sum(axis=1), 1)
+    np.testing.assert_array_equal(noise.after.argmax(axis=1), logits.argmax(axis=1))

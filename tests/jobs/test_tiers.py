@@ -105,6 +105,63 @@ def test_a_random_ranking_is_another_one_and_repeats_from_its_seed():
     assert not torch.allclose(one, ranked)
 
 
+def with_silent_units() -> Trained:
+    """Return a network whose first units have the largest weights, and never fire."""
+    base = fresh(FullyConnected(30, (24,), 5), 3)
+    hidden, last = linear_layers(base.model)
+    with torch.no_grad():
+        hidden.weight[:12].mul_(10)
+        hidden.bias[:12] = -1000
+        last.weight[:, :12].mul_(10)
+    return base
+
+
+def judged(layout=torch.from_numpy):
+    rng = np.random.default_rng(0)
+    return layout(rng.random((50, 30), dtype=np.float32)), torch.arange(50) % 5
+
+
+@pytest.mark.parametrize("layout", [torch.from_numpy, csr_array])
+def test_taylor_keeps_what_the_loss_hangs_on_whatever_its_weights(layout):
+    base = with_silent_units()
+    if layout is csr_array:
+        sparse = replace(base.architecture, sparse_input=True)
+        twin = fresh(sparse, 0)
+        twin.model.load_state_dict(base.model.state_dict())
+        base = twin
+    by_loss = make_tier(base, 2, pruner=Structural("taylor"), judged=judged(layout))
+    by_weight = make_tier(base, 2, pruner=Structural())
+    assert linear_layers(by_loss.model)[0].bias.min() > -1000
+    assert linear_layers(by_weight.model)[0].bias.max() == -1000
+    inputs = torch.rand(20, 30)
+    dense = take(csr_array(inputs.numpy()), torch.arange(20)) if layout is csr_array else inputs
+    torch.testing.assert_close(by_loss.model.eval()(dense), base.model.eval()(dense))
+
+
+def test_taylor_leaves_no_gradients_on_the_base():
+    base = with_silent_units()
+    make_tier(base, 2, pruner=Structural("taylor"), judged=judged())
+    assert all(parameter.grad is None for parameter in base.model.parameters())
+
+
+def test_taylor_without_samples_is_refused():
+    with pytest.raises(OptionError, match="gradients"):
+        make_tier(with_silent_units(), 2, pruner=Structural("taylor"))
+
+
+def test_taylor_with_dropout_repeats_and_leaves_torchs_generator_alone():
+    base = fresh(replace(ARCHITECTURE, dropout=0.5), 0)
+    base.model.train()  # as training leaves it
+    tiers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        tiers.append(make_tier(base, 3, pruner=Structural("taylor"), judged=judged()))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(*(weights(tier.model) for tier in tiers))
+    assert base.model.training
+
+
 def test_a_speedup_of_one_is_the_base():
     base = fresh(ARCHITECTURE, 0)
     assert torch.equal(weights(make_tier(base, 1).model), weights(base.model))
@@ -257,3 +314,13 @@ def test_without_a_run_every_stage_trains():
     for _ in range(2):
         train_stage(Forgetful(), "D", lambda: fresh(ARCHITECTURE, 0), train)
     assert train.calls == 2
+
+
+def test_a_taylor_tier_depends_on_no_generator():
+    base = fresh(FullyConnected(30, (24,), 5, dropout=0.7), 3)
+    tiers = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        tiers.append(make_tier(base, 4, pruner=Structural("taylor"), judged=judged()))
+    one, other = (linear_layers(tier.model)[0].weight for tier in tiers)
+    assert torch.equal(one, other)

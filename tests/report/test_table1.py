@@ -87,8 +87,18 @@ def test_ours_stands_beside_the_published_figures() -> None:
 
 def test_auc_has_a_table_where_attackers_have_one() -> None:
     titles = [each.title for each in table1_tables(document(auc=0.61))]
-    assert titles[2] == "AUC of every attacker, mean over the budgets"
+    assert titles[2] == "AUC of every attacker"
     assert table1_tables(document(auc=0.61))[2].rows[1][1] == "0.610 ± 0.010"
+
+
+def test_many_attackers_go_down_the_side() -> None:
+    few = document()
+    few["rows"] = few["rows"][:1]
+    few["attackers"]["adaptive"] = "knows the defense"
+    few["rows"][0]["attackers"]["adaptive"] = figures(0.4)
+    attackers = table1_tables(few)[1]
+    assert attackers.columns == ("attacker", "no protection", "AttriGuard (1)")
+    assert attackers.rows[2] == ("adaptive", "n/a", "40.0% ± 1.0")
 
 
 def test_a_single_seed_has_no_spread() -> None:

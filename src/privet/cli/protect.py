@@ -109,9 +109,10 @@ def apply(
 ) -> None:
     """Protect the records in FILE with a bundle, on this machine, without torch or network.
 
-    The same record always gets the same answer under the same key, up to float32 rounding;
-    asking again reveals nothing new. Columns are matched to the bundle's features by name where
-    the file has a header. The output has the input's format.
+    The same record always gets the same answer under the same key, bundle, budget and options, up
+    to float32 rounding, so asking again reveals nothing new. Releases of one record at several
+    budgets reveal more together: publish one. Columns are matched to the bundle's features by name
+    where the file has a header. The output has the input's format.
 
     Parameters
     ----------

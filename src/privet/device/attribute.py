@@ -44,7 +44,8 @@ class Candidates:
         Shape (targets,), or (n, targets) where records have columns of their own: the class that
         each column stands for.
     reached
-        Shape (n, targets): whether the defense model says the target after the changes.
+        Shape (n, targets): whether the search found changes, these or more of them, after which
+        the defense model says the target.
     """
 
     start: Ints

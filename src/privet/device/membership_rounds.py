@@ -206,7 +206,15 @@ def _descend(
         push = LABEL_WEIGHT / weight[lost] * point.total[lost] / others[lost]
         pull[point.powers[:, lost].argmax(axis=0), lost] += push
         label_gradient[lost] -= push
-    norm = np.sqrt(np.einsum("ij,ij->j", pull, pull) + label_gradient * label_gradient)
+    with np.errstate(over="ignore"):
+        norm = np.sqrt(np.einsum("ij,ij->j", pull, pull) + label_gradient * label_gradient)
+    vast = np.flatnonzero(np.isinf(norm))
+    if vast.size:  # their squares are beyond float32: shrink them first
+        scale = np.maximum(np.abs(pull[:, vast]).max(axis=0), np.abs(label_gradient[vast]))
+        pull[:, vast] /= scale
+        label_gradient[vast] /= scale
+        squares = np.einsum("ij,ij->j", pull[:, vast], pull[:, vast])
+        norm[vast] = np.sqrt(squares + label_gradient[vast] ** 2)
     moved = norm > 0
     length = np.float32(STEP) / np.where(moved, norm, np.float32(np.inf))
     pull *= length

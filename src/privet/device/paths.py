@@ -18,7 +18,7 @@ import numpy as np
 
 from privet.device.attribute import MEMORY, Candidates, check_ratings
 from privet.device.matrices import Records, as_rows, fullest, take
-from privet.device.network import Array, Float32, Float64, Ints, Network, softmax
+from privet.device.network import Array, Bools, Float32, Float64, Ints, Network, softmax
 from privet.device.pairs import Pairs, enter
 from privet.device.promises import by_gradient
 from privet.device.rules import Limits, Rules, work_out
@@ -78,10 +78,19 @@ class Paths:
         towards = (column - 1) // self.feature.shape[2]
         return np.asarray(np.where(column == 0, self.label[:, None], towards))
 
+    @property
+    def arrives(self) -> Bools:
+        """Whether the defense model says the target at some stop of each way; shape (n, T)."""
+        n, targets, steps = self.feature.shape
+        said = self.logits[:, 1:].argmax(axis=2).reshape(n, targets, steps)
+        there = (said == np.arange(targets)[:, None]).any(axis=2)
+        return np.asarray(there | (self.label[:, None] == np.arange(targets)))
+
     def candidates(self, column: Ints) -> Candidates:
         """Return some stops of each record, shape (n, m), as candidate releases.
 
-        A stop that does not exist stands for the one where its way ended.
+        A stop that does not exist stands for the one where its way ended. A candidate has reached
+        its target if its way does, be it at a later stop.
         """
         steps = self.feature.shape[2]
         towards = np.maximum(column - 1, 0) // steps
@@ -89,15 +98,16 @@ class Paths:
         feature = np.take_along_axis(self.feature, towards[:, :, None], axis=1)
         value = np.take_along_axis(self.value, towards[:, :, None], axis=1)
         taken = (np.arange(steps) < length[:, :, None]) & (feature >= 0)
-        said = np.take_along_axis(self.logits.argmax(axis=2), column, axis=1)
         targets = self.target(column)
+        arrives = np.column_stack([self.arrives, np.ones(len(column), np.bool_)])
+        place = np.where(column == 0, arrives.shape[1] - 1, towards)
         return Candidates(
             start=np.concatenate([[0], np.cumsum(taken.sum(axis=2))]),
             feature=feature[taken],
             value=value[taken],
             label=self.label,
             targets=targets,
-            reached=said == targets,
+            reached=np.take_along_axis(arrives, place, axis=1),
         )
 
 
@@ -148,7 +158,9 @@ def search_paths(
     free = free if len(free) else np.arange(1)  # no network has no input
     narrow = Network((network.weights[0][:, free], *network.weights[1:]), network.biases)
     classes = network.sizes[-1]
-    floats = len(free) + 4 * sum(network.sizes[1:-1]) + 10 * fullest(rows) + 2 * steps * classes
+    # Logits of a way, and the copies that become answers.
+    kept = 12 * steps * classes
+    floats = len(free) + 4 * sum(network.sizes[1:-1]) + 10 * fullest(rows) + kept
     size = max(1, memory // (4 * floats * classes))
     for at in track(range(0, rows.shape[0], size), "Searching perturbations"):
         which = slice(at, min(at + size, rows.shape[0]))

@@ -11,12 +11,13 @@ from privet.device import membership
 from privet.device.matrices import Records, as_rows, one_for_each, take
 from privet.device.mechanism import check_prior, choose, uniform
 from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
-from privet.device.releases import plan_releases
+from privet.device.releases import STOPS, plan_releases
 from privet.device.rules import Rules
 from privet.device.settings import Settings
 from privet.errors import DataError, OptionError
 
 KINDS = ("attribute", "membership")
+MOST_ANSWERS = 4_000_000  # numbers a record; some ten times as many bytes per number are needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,8 @@ class Release:
     expected_cost
         Shape (n,): mean cost over the random choice, at most the budget.
     reached
-        Shape (n,). Attribute: whether the defense model says the target of the released record.
+        Shape (n,). Attribute: whether the search found changes, those released or more of them,
+        after which the defense model says the target.
         Membership: whether noise that flips the defense model was found, added or not.
     """
 
@@ -97,6 +99,13 @@ class Bundle:
             prior = check_prior(even if self.prior is None else self.prior, outputs)
             object.__setattr__(self, "prior", prior)
             self.settings.rules.legal_values(inputs)
+            stops = (self.settings.max_steps or STOPS) * outputs**2
+            if self.settings.mechanism == "answers" and stops > MOST_ANSWERS:
+                raise DataError(
+                    f"{outputs} classes and {self.settings.max_steps or STOPS} steps are too many "
+                    f"for the mechanism of answers: steps times classes squared is {stops}, of "
+                    f"{MOST_ANSWERS} at most"
+                )
             if self.settings.never and self.settings.never[-1] >= inputs:
                 raise DataError(
                     f"never must name features below {inputs}; got {self.settings.never[-1]}"
@@ -129,7 +138,9 @@ class Bundle:
         So the same record and key always give the same answer, up to float32 rounding: what the
         searches compute can differ in its last bits with the number of records asked about at
         once. A released confidence then differs by about as much, and where two changes of a
-        rating, or a decision and its opposite, are that close, either may be released.
+        rating, or a decision and its opposite, are that close, either may be released. Another
+        budget, prior or set of rules gives another answer; several of them together reveal more
+        than any one does.
 
         Parameters
         ----------

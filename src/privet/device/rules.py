@@ -55,6 +55,11 @@ class Rules:
     def __post_init__(self) -> None:
         if self.policy is not None and self.policy not in POLICIES:
             raise OptionError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}")
+        never = np.asarray(() if self.never is None else self.never)
+        if never.size and (never.ndim != 1 or never.dtype.kind not in "iu"):
+            raise OptionError(f"never must be a list of feature numbers; got {self.never!r}")
+        if self.never is not None:
+            object.__setattr__(self, "never", tuple(never.tolist()))
 
     def over(self, default: "Rules") -> "Rules":
         """Return these rules, filled up with those of ``default`` where they say nothing.
@@ -192,12 +197,17 @@ def work_out(rules: Rules, rows: Records) -> Limits:
         whole numbers cannot hold.
     """
     n, features = rows.shape
+    if rows.dtype == np.float16:
+        raise OptionError("float16 cannot hold ratings such as 0.8; give records as float32")
     low, high = rules.legal_values(features)
     whole = rows.dtype.kind in "iub"
     if whole and (np.isin([low, high], (0, 1)) == 0).any():
         raise OptionError("records of whole numbers can hold 0 and 1 only; give them as floats")
     keep: Records = np.zeros(features, np.bool_) if rules.keep is None else rules.keep
-    keep = keep.tocsr() if is_sparse(keep) else np.asarray(keep)
+    if is_sparse(keep):
+        keep = keep.tocsr() if len(keep.shape) == 2 else keep.toarray()
+    else:
+        keep = np.asarray(keep)
     if keep.dtype.kind != "b" or keep.shape not in ((features,), (n, features)):
         raise OptionError(
             f"keep must be True and False of shape ({features},) or ({n}, {features}); "

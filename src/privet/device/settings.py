@@ -71,7 +71,7 @@ class Settings:
         if self.policy not in POLICIES:
             raise OptionError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}")
         ascending = list(self.never) == sorted(set(self.never))
-        if not ascending or any(type(x) is not int or x < 0 for x in self.never):
+        if not ascending or any(type(x) is not int or not 0 <= x < 2**31 for x in self.never):
             raise OptionError("never must be feature numbers, ascending, each once")
         if self.mechanism not in get_args(Mechanism):
             raise OptionError(f"mechanism must be targets or answers; got {self.mechanism!r}")
@@ -83,6 +83,11 @@ class Settings:
             raise OptionError(f"temperature must be above 0; got {self.temperature!r}")
         if not (_is_amount(self.leak) and self.leak < 1):
             raise OptionError(f"leak must lie in [0, 1); got {self.leak!r}")
+        answers = self.mechanism == "answers"
+        if answers and self.margins:
+            raise OptionError("margins are for the mechanism of targets; that of answers has none")
+        if not answers and (self.temperature, self.leak) != (1.0, 0.0):
+            raise OptionError("temperature and leak are for the mechanism of answers")
         self.rules.legal_values(max(_length(self.low), _length(self.high)))
 
     @property

@@ -71,6 +71,11 @@ class Recipe:
                 f"training takes an epoch, a batch and a learning rate above 0; got "
                 f"{self.epochs}, {self.batch_size} and {self.learning_rate}"
             )
+        if (self.patience is not None and self.patience < 1) or not self.tolerance >= 0:
+            raise OptionError(
+                f"patience is an epoch or more, tolerance at least 0; got {self.patience} and "
+                f"{self.tolerance}"
+            )
         for rate in (self.dropout, self.rating_dropout, self.label_smoothing):
             if not 0 <= rate < 1:
                 raise OptionError(f"dropout and smoothing lie in [0, 1); got {rate}")
@@ -180,10 +185,12 @@ class Users:
 
     ``train`` fits every network, ``dev`` stops training, ``test`` is only reported on. ``prior``
     is the distribution that protected users should appear to have: the training frequencies.
-    ``table`` is where they come from.
+    ``table`` is where they come from, ``known`` what is left of it without the test users: whom
+    attackers may learn from.
     """
 
     table: Table
+    known: Table
     train: Labelled
     dev: Labelled
     test: Labelled
@@ -209,14 +216,16 @@ def split_users(table: Table, settings: AttributeSettings, seed: int) -> Users:
     for speedup in settings.speedups:
         widths_at(table.inputs.shape[1], (settings.hidden,), table.classes, speedup=speedup)
     held, rest = hold_out(len(table), settings.dev_share, seed, what=table.name)
-    test, share = table.test, len(held)
+    known, test, share = table, table.test, len(held)
     if test is None:
         test, rest = table.take(rest[:share]), rest[share:]
+        known = table.take(np.sort(np.concatenate([held, rest])))
     dev = table.take(held)
     train = table.take(rest)
     counts = np.bincount(train.labels, minlength=table.classes)
     return Users(
         table=table,
+        known=known,
         train=_labelled(train),
         dev=_labelled(dev),
         test=_labelled(test),

@@ -137,7 +137,7 @@ def _attack(
     """Attack the first test users, or all, as protected by one defense model.
 
     Returns at each budget the chance that the attacker is right about each user, and the share of
-    targets that the search for the smallest budget has reached.
+    candidates at the smallest budget whose target the search can reach.
     """
     records, labels = users.test_records[:first], users.test[1].numpy()[:first]
     releases = releases_by_budget(

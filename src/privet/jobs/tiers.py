@@ -129,6 +129,7 @@ def make_tier(
     """
     model = deepcopy(base.model)
     if pruner.needs_gradients and judged is not None:
+        model.eval()  # dropout would draw from whatever generator is about
         inputs, labels = judged
         cross_entropy(model(take(inputs, torch.arange(len(labels)))), labels).backward()  # type: ignore[no-untyped-call]
     original = base.architecture

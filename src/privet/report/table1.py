@@ -102,7 +102,7 @@ def _plot(figure: "Figure", *, document: Document) -> None:
             label=f"budget {budget:g}",
         )
     crosses: dict[str, Any] = {"color": INK, "marker": "x", "linestyle": "none"}
-    stated = [row for row in document["rows"] if row["paper"]]
+    stated = [row for row in rows if row["paper"]]
     at = [float(row["nominal_speedup"]) for row in stated]
     for axes, figure_of, label in (
         (accuracy, "accuracy", None),
@@ -165,7 +165,22 @@ def _published(document: Document) -> Table:
         f"a model with so many parameters. Attack accuracy: of {document['attacker']}, the "
         f"paper's, in expectation over the mechanism, mean over the budgets "
         f"{', '.join(f'{budget:g}' for budget in document['budgets'])}."
+        + _few(document)
         + (f" Rows: {'; '.join(about)}." if about else ""),
+    )
+
+
+def _few(document: Document) -> str:
+    """Say which rows were attacked on fewer records than the others."""
+    rows = document["rows"]
+    every = max(row["attacked"] for row in rows)
+    fewer = {_name(row): row["attacked"] for row in rows if row["attacked"] < every}
+    if not fewer:
+        return f" Attacked: {wording.count(every)} records a seed."
+    listed = ", ".join(f"{name} on {wording.count(count)}" for name, count in fewer.items())
+    return (
+        f" Attacked: {wording.count(every)} records a seed, but {listed}; a figure from so few is "
+        f"less certain than its deviation over seeds, which attack the same ones, says."
     )
 
 
@@ -212,8 +227,11 @@ def _budgets(document: Document) -> Table:
 
 
 def _name(row: Document) -> str:
+    """Return a row's method, with the speed-up that the paper names, else its true one."""
     nominal = row["nominal_speedup"]
-    return str(row["method"]) if nominal is None else f"{row['method']} ({nominal:g})"
+    if nominal is not None:
+        return f"{row['method']} ({nominal:g})"
+    return str(row["method"]) if row["control"] else f"{row['method']} [{row['speedup']:.0f}x]"
 
 
 def _paper(row: Document, figure: str) -> str:

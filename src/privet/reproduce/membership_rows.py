@@ -1,5 +1,6 @@
 """One seed of SP-ASPP's Table 1 for membership protection: rows, controls, every attacker."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -144,7 +145,7 @@ def _document(made: list[Document], views: Views, scale: Scale) -> Document:
         },
         "rows": made,
         "target": dict(views.accuracy),
-        "notes": list(NOTES),
+        "notes": _notes(scale.attackers),
     }
 
 
@@ -154,11 +155,18 @@ def _about(name: str) -> str:
     return f"{attacker.paper}{knows}"
 
 
-NOTES = (
+LABELS = (
     "The label is never changed, so whoever knows the true one is right as often as without "
-    "protection: members are classified rightly more often (gap).",
-    "Attackers who hold the bundle, and practice on a classifier of their own, are little worse "
-    "than without protection; the defense model itself, turned round where it is undecided, is "
-    "the best of them. Keep the bundle on the server that answers.",
+    "protection, since members are classified rightly more often (gap)."
 )
-"""What a reader must know of the figures."""
+HOLDERS = (
+    "Attackers that know the bundle practice on a classifier of their own, under the same "
+    "protection; the defense model itself, turned round where it is undecided, is one of them. "
+    "Where they find more than the others, the bundle must not leave the server that answers."
+)
+
+
+def _notes(names: Sequence[str]) -> list[str]:
+    """Return what a reader must know of the figures of some attackers."""
+    holds = any(BUNDLE in CONFIDENCE_ATTACKERS[name].knows for name in names)
+    return [LABELS, HOLDERS] if holds else [LABELS]

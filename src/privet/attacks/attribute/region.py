@@ -59,8 +59,9 @@ class RegionVoting:
     def _guess(self, model: "nn.Module", known: Known, *, rate: float, seed: int) -> "RegionGuess":
         rng = generator(seed, "neighbors")
         users, features = known.records.shape
-        often = np.asarray((known.records != 0).sum(axis=0)).ravel()
+        often = np.asarray((known.records != 0).sum(axis=0)).ravel().astype(np.float64)
         added = round(rate * often.sum() / users)
+        often += not often.any()  # nobody has anything: then nothing is added
         drawn = [
             Change(
                 kept=rng.random(features) >= rate,
