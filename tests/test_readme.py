@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_examples_run(folder, capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 6
     names: dict[str, object] = {}
     for example in examples:
         exec(compile(example, str(README), "exec"), names)  # noqa: S102

@@ -56,6 +56,9 @@ APPLYING = {
     "key others can read": (APPLY.format("good.txt", "new.txt") + " --key loose-key", "chmod 600"),
     "key of wrong size": (APPLY.format("good.txt", "new.txt") + " --key short-key", "short-key"),
     "key is a folder": (APPLY.format("good.txt", "new.txt") + " --key folder", "folder"),
+    "unknown feature to keep": (APPLY.format("good.txt", "new.txt") + " --keep 1,chess", "'chess'"),
+    "feature beyond the last": (APPLY.format("good.txt", "new.txt") + " --keep 4", "0..3"),
+    "unknown policy": (APPLY.format("good.txt", "new.txt") + " --policy delete", "add_new"),
     "check a truncated bundle": ("protect check truncated.safetensors", "truncated.safetensors"),
     "check a missing bundle": ("protect check no.safetensors", "no.safetensors"),
 }
@@ -79,6 +82,16 @@ BUILDING = {
     "bound above 1": (f"protect build fine.csv --out new --bounds q=1.5 {SMALL}", "1.5"),
     "bound without a value": (f"protect build fine.csv --out new --bounds q {SMALL}", "bounds"),
     "negative seed": (f"protect build fine.csv --out new --seed -1 {SMALL}", "seed"),
+    "unknown recipe": (f"protect build fine.csv --out new --recipe slow {SMALL}", "transfer"),
+    "unknown importance": (f"protect build fine.csv --out new --importance gut {SMALL}", "taylor"),
+    "recipe of membership": (
+        "protect build digits --recipe plain --out new --kind membership",
+        "only",
+    ),
+    "importance of membership": (
+        "protect build digits --importance random --out new --kind membership",
+        "only",
+    ),
     "output in no run": (f"protect build fine.csv --out folder {SMALL}", "folder"),
     "output in another run": (f"protect build fine.csv --out run {SMALL}", "prune"),
 }

@@ -155,8 +155,10 @@ def _check_seeds(seeds: int, first: int) -> None:
 
 
 def _check_file(table: Path | None) -> None:
-    if table is not None and table.is_dir():
-        raise OptionError(f"--table names a Markdown file to write; {table} is a folder")
+    if table is not None and (table.is_dir() or not table.absolute().parent.is_dir()):
+        raise OptionError(
+            f"--table names a Markdown file to write, in a folder that is there; got {table}"
+        )
 
 
 def _fractions(text: str) -> tuple[float, ...]:

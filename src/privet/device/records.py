@@ -73,6 +73,8 @@ def protect_file(
     notes = None if changes is None else Path(changes)
     _check_targets(source, out, notes=notes, untouchable=untouchable)
     check_budget(bundle.kind, budget)
+    if rules is not None and bundle.kind != "attribute":
+        raise OptionError(f"rules are for attribute bundles only; this one is of {bundle.kind}")
     costs: list[Array] = []
     expected: list[Array] = []
     missed = 0

@@ -125,6 +125,7 @@ def summed_up(
         "attackers": first["attackers"],
         "unprotected": _attackers([one["unprotected"] for one in seeds]),
         "rows": rows,
+        "target": [one["target"] for one in seeds if "target" in one],
         "notes": first["notes"],
     }
 

@@ -1,0 +1,251 @@
+"""`privet protect`: what a person may say about the changes, and how tiers are made."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cli.commands import asked, refusal, the_json
+from cli.refusals import snapshot
+from privet.cli import run
+from privet.device import Bundle, Network, Settings, load_bundle, write_bundle
+from privet.jobs.attribute_training import RECIPES
+
+NAMES = ("maps", "chess", "7", "bank app", "news", "radio")
+BUILD = "protect build {} --hidden 16 --attacker-hidden 8 --speedups 2 --seed 1 --out {}"
+
+
+def handmade(*sizes):
+    rng = np.random.default_rng(0)
+    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+    return Network(
+        tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes),
+        tuple(np.zeros(shape[0], np.float32) for shape in shapes),
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Makes a bundle of 6 ratings with names and 3 classes, with settings of its own."""
+
+    def make(**settings):
+        path = tmp_path / "made.safetensors"
+        made = Bundle(
+            "attribute", handmade(6, 8, 3), settings=Settings(**settings), feature_names=NAMES
+        )
+        write_bundle(made, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def ratings(tmp_path):
+    """A file of 80 records, half of whose entries are 0; no value is what a change makes of it."""
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random((80, 6)) < 0.5, 0, rng.integers(1, 5, (80, 6)) / 5)
+    write(tmp_path / "mine.csv", values)
+    return values
+
+
+def write(path, values):
+    lines = [",".join(f"{value:g}" for value in row) for row in values]
+    path.write_text("\n".join([",".join(NAMES), *lines]) + "\n")
+
+
+def applied(bundle, folder, *options):
+    """Protect the records in mine.csv; return them."""
+    command = ["protect", "apply", str(folder / "mine.csv"), "--bundle", str(bundle)]
+    command += ["--budget", "4", "--key", str(folder / "key"), "--out", str(folder / "safe.csv")]
+    assert run([*command, *options]) == 0
+    header, *lines = (folder / "safe.csv").read_text().splitlines()
+    assert header == ",".join(NAMES)
+    return np.array([[float(value) for value in line.split(",")] for line in lines])
+
+
+@pytest.mark.parametrize("policy", ["add_new", "modify_exist", "modify_add", None])
+def test_only_what_the_policy_allows_is_changed(policy, bundle, ratings, tmp_path):
+    options = [] if policy is None else ["--policy", policy]
+    changed = applied(bundle(), tmp_path, *options) != ratings
+    new, present = changed[ratings == 0].any(), changed[ratings > 0].any()
+    assert (new, present) == (policy != "modify_exist", policy != "add_new")
+
+
+def test_a_person_overrules_the_policy_of_the_bundle(bundle, ratings, tmp_path):
+    path = bundle(policy="add_new")
+    assert not (applied(path, tmp_path) != ratings)[ratings > 0].any()
+    changed = applied(path, tmp_path, "--policy", "modify_exist") != ratings
+    assert changed[ratings > 0].any()
+    assert not changed[ratings == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        ("chess", [1]),
+        ("bank app, 0", [0, 3]),
+        ("5,radio", [5]),
+        ("7", [2]),  # a name, though it could be a number
+        (" chess ,,", [1]),
+    ],
+)
+def test_what_is_kept_stays_as_it_is(keep, kept, bundle, ratings, tmp_path):
+    path = bundle()
+    free = applied(path, tmp_path) != ratings
+    assert free.any(axis=0).all()  # without --keep every feature is changed for somebody
+    changed = applied(path, tmp_path, "--keep", keep) != ratings
+    assert not changed[:, kept].any()
+    others = [feature for feature in range(6) if feature not in kept]
+    assert changed[:, others].any()
+
+
+def test_nothing_to_keep_is_as_if_not_said(bundle, ratings, tmp_path):
+    path = bundle()
+    expected = applied(path, tmp_path)
+    assert np.array_equal(applied(path, tmp_path, "--keep", " , "), expected)
+
+
+def test_policy_and_kept_entries_hold_together(bundle, ratings, tmp_path):
+    changed = applied(bundle(), tmp_path, "--policy", "add_new", "--keep", "maps,news") != ratings
+    assert changed.any()
+    assert not changed[:, [0, 4]].any()
+    assert not changed[ratings > 0].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ("--keep chess,bingo", "'bingo'"),
+        ("--keep 6", "'6'"),
+        ("--keep -1", "'-1'"),
+        ("--keep Chess", "'Chess'"),
+        ("--policy delete", "delete"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(options, word, bundle, ratings, tmp_path, capsys):
+    path = bundle()
+    before = snapshot(tmp_path)
+    command = "protect apply {} --bundle {} --budget 2 --key {} --out {} " + options.replace(
+        "--keep -1", "--keep=-1"
+    )
+    places = tmp_path / "mine.csv", path, tmp_path / "key", tmp_path / "safe.csv"
+    assert word in refusal(command, *places, capsys=capsys)
+    assert snapshot(tmp_path) == before
+
+
+def refused_for_confidences(options, folder, capsys):
+    path = folder / "membership.safetensors"
+    write_bundle(Bundle("membership", handmade(3, 5, 1)), path)
+    np.savez(folder / "answers.npz", confidences=np.full((4, 3), 1 / 3))
+    before = snapshot(folder)
+    command = "protect apply {} --bundle {} --budget 0.5 --key {} --out {} " + options
+    places = folder / "answers.npz", path, folder / "key", folder / "safe.npz"
+    assert "attribute" in refusal(command, *places, capsys=capsys)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("options", ["--policy add_new", "--keep 1"])
+def test_confidences_have_no_entries_to_keep(options, tmp_path, capsys):
+    (tmp_path / "key").write_bytes(bytes(32))
+    (tmp_path / "key").chmod(0o600)
+    refused_for_confidences(options, tmp_path, capsys)
+
+
+def test_rules_for_confidences_are_refused_before_a_key_is_made(tmp_path, capsys):
+    refused_for_confidences("--keep 1", tmp_path, capsys)
+
+
+# Building, and attacking what was built.
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A table of 200 users, whose six ratings tell one of three cities."""
+    rng = np.random.default_rng(2)
+    cities = rng.integers(0, 3, 200)
+    likes = np.array([[9, 1, 1, 5, 5, 1], [1, 9, 1, 5, 1, 5], [1, 1, 9, 1, 5, 5]]) / 10
+    rated = rng.random((200, 6)) < likes[cities]
+    values = rated * rng.integers(1, 6, (200, 6)) / 5
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    lines = [
+        ",".join([*(f"{v:g}" for v in row), str(city)])
+        for row, city in zip(values, cities, strict=True)
+    ]
+    path.write_text("\n".join([",".join([*NAMES, "label"]), *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(people, tmp_path_factory):
+    """A build by another recipe and importance than the usual: its folder and its JSON."""
+    folder = tmp_path_factory.mktemp("built") / "bundles"
+    return folder, the_json(BUILD + " --recipe smoothed --importance taylor", people, folder)
+
+
+def settings_of(folder):
+    return json.loads((folder / "run.json").read_text())["settings"]
+
+
+def test_recipe_and_importance_are_those_asked_for(built):
+    settings = settings_of(built[0])
+    assert settings["tier"] == vars(RECIPES["smoothed"])
+    assert settings["base"] == vars(RECIPES["plain"])
+    assert settings["importance"] == "taylor"
+    (tier,) = built[1]["tiers"]
+    assert tier["reached_speedup"] == 2
+    assert load_bundle(built[0] / "people-x2.safetensors").feature_names == NAMES
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_builds(recipe, people, tmp_path):
+    assert asked(BUILD + f" --recipe {recipe}", people, tmp_path / "out")[0] == 0
+    settings = settings_of(tmp_path / "out")
+    assert settings["tier"] == vars(RECIPES[recipe])
+    assert settings["importance"] == "l1"
+    assert (tmp_path / "out" / "people-x2.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ("", "tier = "),
+        ("--recipe plain --importance taylor", "tier = "),
+        ("--recipe smoothed --importance random", "importance = 'taylor', not 'random'"),
+    ],
+)
+def test_another_recipe_in_the_same_folder_is_refused(options, word, built, people, capsys):
+    before = snapshot(built[0])
+    assert word in refusal(f"{BUILD} {options}", people, built[0], capsys=capsys)
+    assert snapshot(built[0]) == before
+
+
+def test_who_holds_the_bundle_may_practice_on_it(built, people):
+    command = "protect attack --known {} --bundle {} --budget 2 --attacker-hidden 8 --seed 3"
+    bundle = built[0] / "people-x2.safetensors"
+    found = the_json(command + " --attackers adversarial,majority", people, bundle)
+    adversarial, majority = found["attackers"]
+    assert [adversarial["attacker"], majority["attacker"]] == ["adversarial", "majority"]
+    assert (found["users"], found["known_users"], found["classes"]) == (40, 160, 3)
+    assert majority["accuracy"] == found["majority_accuracy"]
+    assert adversarial["low"] <= adversarial["accuracy"] <= adversarial["high"]
+    again = the_json(command + " --attackers adversarial", people, bundle)
+    assert again["attackers"][0]["accuracy"] == adversarial["accuracy"]
+
+
+def test_what_is_protected_is_guessed_less_often(built, people, tmp_path):
+    header, *lines = people.read_text().splitlines()
+    records = [line.rpartition(",") for line in lines]
+    (tmp_path / "mine.csv").write_text(
+        "\n".join([header.rpartition(",")[0], *(record[0] for record in records)]) + "\n"
+    )
+    (tmp_path / "cities.txt").write_text("\n".join(record[2] for record in records) + "\n")
+    bundle = built[0] / "people-x2.safetensors"
+    protect = "protect apply {} --bundle {} --budget 2 --key {} --out {}"
+    places = tmp_path / "mine.csv", bundle, tmp_path / "key", tmp_path / "safe.csv"
+    assert asked(protect, *places)[0] == 0
+    attack = "protect attack {} --labels {} --known {} --attackers logistic"
+    before, after = (
+        the_json(attack, tmp_path / name, tmp_path / "cities.txt", people)["attackers"][0]
+        for name in ("mine.csv", "safe.csv")
+    )
+    assert after["accuracy"] < before["accuracy"] - 0.1
