@@ -20,7 +20,7 @@ REFUSED = {
     "seeds in words": ("--dataset fine.csv --seeds three", "three"),
     "unknown scale": ("--dataset fine.csv --scale huge", "huge"),
     "table is a folder": ("--dataset fine.csv --table folder", "folder"),
-    "table in no folder": ("--dataset fine.csv --table nowhere/table.md", "nowhere"),
+    "table below a file": ("--dataset fine.csv --table fine.csv/table.md", "fine.csv/table.md"),
     "output is a file": ("--dataset fine.csv --out earlier.csv", "earlier.csv"),
     "images of an attribute": ("--dataset images.npz", "images"),
     "scores outside 0..1": ("--dataset beyond.csv", "[0, 1]"),

@@ -155,10 +155,11 @@ def _check_seeds(seeds: int, first: int) -> None:
 
 
 def _check_file(table: Path | None) -> None:
-    if table is not None and (table.is_dir() or not table.absolute().parent.is_dir()):
-        raise OptionError(
-            f"--table names a Markdown file to write, in a folder that is there; got {table}"
-        )
+    if table is None:
+        return
+    above = next(parent for parent in table.absolute().parents if parent.exists())
+    if table.is_dir() or not above.is_dir():
+        raise OptionError(f"--table names a Markdown file to write; {table} cannot be one")
 
 
 def _fractions(text: str) -> tuple[float, ...]:
