@@ -4,6 +4,7 @@ from torch import nn
 
 from models.model_cases import IMAGES, SMALL, inputs_for
 from privet.errors import OptionError
+from privet.fit import seeded
 from privet.models import (
     LSTM,
     VGG16,
@@ -72,7 +73,8 @@ def test_size_of_the_lstm_in_closed_form(features, hidden, classes):
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("side", [(8, 8), (9, 13), (32, 32)])
 def test_images_of_any_size_give_a_row_of_logits(name, side):
-    network = IMAGES[name].build().eval()
+    with seeded(0):  # now and then a small VGG begins with all units of a layer silent
+        network = IMAGES[name].build().eval()
     images = torch.rand(2, 3, *side, generator=torch.Generator().manual_seed(0))
     logits = network(images)
     assert logits.shape == (2, 5)
