@@ -73,7 +73,7 @@ def test_size_of_the_lstm_in_closed_form(features, hidden, classes):
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("side", [(8, 8), (9, 13), (32, 32)])
 def test_images_of_any_size_give_a_row_of_logits(name, side):
-    with seeded(0):  # now and then a small VGG begins with all units of a layer silent
+    with seeded(1):  # now and then a small VGG begins with all units of a layer silent
         network = IMAGES[name].build().eval()
     images = torch.rand(2, 3, *side, generator=torch.Generator().manual_seed(0))
     logits = network(images)
