@@ -291,9 +291,11 @@ class Attackers:
 
     def about(self, name: str) -> str:
         """Return who the attacker is, in words."""
-        widths = {"majority": "", "logistic": "", "forest": ""}
-        hidden = f"{self._hidden(name):,} hidden units, " if name not in widths else ""
-        return f"{hidden}{self._attacker(name).paper}"
+        attacker = self._attacker(name)
+        learns = with_hidden(attacker, 1) != attacker  # it is, or holds, a network
+        return (
+            f"{self._hidden(name):,} hidden units, {attacker.paper}" if learns else attacker.paper
+        )
 
     def _attacker(self, name: str) -> AttributeAttacker:
         return with_hidden(ATTRIBUTE_ATTACKERS[name], self._hidden(name))
