@@ -6,8 +6,8 @@ from privet.data.synthetic import synthetic_ratings
 from privet.device import Settings
 from privet.jobs.attribute_training import AttributeSettings, Recipe
 from privet.jobs.stages import read_run
-from privet.reproduce import attribute_rows, table1
-from privet.reproduce.attribute_rows import Scale, rows_at
+from privet.reproduce import attribute_plans, attribute_rows, table1
+from privet.reproduce.attribute_plans import Scale, rows_at
 
 USERS, FEATURES, CLASSES = 300, 40, 3
 BUDGETS = (1.5, 3.0)
@@ -50,7 +50,7 @@ def in_this_size(patch):
     """Let a reproduction of att run in no time; ``patch`` is setattr, or pytest's."""
     table = ratings()
     patch(table1, "load", lambda dataset: table)
-    patch(attribute_rows, "SCALES", MappingProxyType({"small": SCALE}))
+    patch(attribute_plans, "SCALES", MappingProxyType({"small": SCALE}))
 
 
 def rows(table, folder, *, scale=SCALE, seed=0):

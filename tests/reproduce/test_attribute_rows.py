@@ -16,7 +16,7 @@ from privet.jobs.stages import RunFolder, read_run
 from privet.jobs.tiers import size
 from privet.models import FullyConnected
 from privet.reproduce import attribute_rows
-from privet.reproduce.attribute_rows import SCALES, rows_at
+from privet.reproduce.attribute_plans import SCALES, rows_at
 from reproduce.small_table1 import (
     BUDGETS,
     CLASSES,

@@ -15,7 +15,7 @@ from privet.jobs.stages import read_run
 from privet.jobs.tiers import size
 from privet.models import FullyConnected
 from privet.reproduce import attribute_rows
-from privet.reproduce.attribute_rows import NOMINAL, SCALES, rows_at
+from privet.reproduce.attribute_plans import NOMINAL, SCALES, rows_at
 from privet.reproduce.table1 import PUBLISHED, reproduce_table1, summed_up
 from reproduce.small_table1 import NETWORKS, in_this_size, weights
 
@@ -172,9 +172,8 @@ def test_published_figures_stand_beside_models_of_their_size():
         # The paper rounds to 10,000 parameters.
         assert made == pytest.approx(published[nominal]["parameters"], abs=1.01e4)
     for row in rows_at(SCALES["paper"]):
-        nominal = attribute_rows._nominal(row)
-        units = row.units or 40_000
-        assert nominal == {40_000: 1, **NOMINAL}.get(units)
+        named = {40_000: 1, **NOMINAL}.get(row.units or 40_000)
+        assert row.nominal_speedup == (None if row.noise else named)
 
 
 @pytest.mark.slow

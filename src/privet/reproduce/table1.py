@@ -1,8 +1,8 @@
 """SP-ASPP's Table 1 (Electronics 2024): pruned defense models against unpruned, several seeds.
 
-What a row is, and how one seed of it is made, stands in `privet.reproduce.attribute_rows` (the
-first SP-ASPP) and `privet.reproduce.membership_rows` (the second). This module puts seeds side by
-side with the published figures.
+What a row is stands in `privet.reproduce.attribute_plans` and how one seed of it is made in
+`privet.reproduce.attribute_rows` (the first SP-ASPP), both in `privet.reproduce.membership_rows`
+for the second. This module puts seeds side by side with the published figures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from privet.errors import OptionError
 from privet.files import write_json
 from privet.jobs.stages import versions
 from privet.progress import track
-from privet.reproduce import attribute_rows, membership_rows
+from privet.reproduce import attribute_plans, attribute_rows, membership_rows
 
 Document = dict[str, Any]
 ScaleName = Literal["small", "paper"]
@@ -85,7 +85,7 @@ def reproduce_table1(
     rows: Callable[..., Document]
     size: Any
     if kind == "attribute":
-        rows, size = attribute_rows.rows, attribute_rows.SCALES[scale]
+        rows, size = attribute_rows.rows, attribute_plans.SCALES[scale]
     else:
         rows, size = membership_rows.rows, membership_rows.scale_of(table, scale)
     found = [
