@@ -6,8 +6,10 @@ Data stays in memory and batches are slices of it: no loader, no worker processe
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, Protocol
@@ -150,11 +152,14 @@ class Fitted:
     dev_accuracies: tuple[float, ...]
 
 
-def adam(learning_rate: float) -> OptimizerFactory:
-    """Return a factory of Adam: lazy on a sparse first layer, and as fast as the model allows."""
+def adam(learning_rate: float, *, lazy: bool = True) -> OptimizerFactory:
+    """Return a factory of Adam: lazy on a sparse first layer, and as fast as the model allows.
+
+    Without ``lazy`` every weight moves in every step, as weight decay demands.
+    """
 
     def make(model: nn.Module) -> Optimizer:
-        if LazyAdam.applies_to(model):
+        if lazy and LazyAdam.applies_to(model):
             return LazyAdam(model, lr=learning_rate)
         if Adam.applies_to(model):
             return Adam(model, lr=learning_rate)
@@ -163,11 +168,14 @@ def adam(learning_rate: float) -> OptimizerFactory:
     return make
 
 
-def sgd(learning_rate: float) -> OptimizerFactory:
-    """Return a factory of plain stochastic gradient descent: sparse on a sparse first layer."""
+def sgd(learning_rate: float, *, lazy: bool = True) -> OptimizerFactory:
+    """Return a factory of plain stochastic gradient descent: sparse on a sparse first layer.
+
+    Without ``lazy`` every weight moves in every step, as weight decay demands.
+    """
 
     def make(model: nn.Module) -> Optimizer:
-        if SparseSGD.applies_to(model):
+        if lazy and SparseSGD.applies_to(model):
             return SparseSGD(model, lr=learning_rate)
         return torch.optim.SGD(model.parameters(), lr=learning_rate)
 
@@ -221,6 +229,7 @@ def fit(
     patience: int | None = None,
     keep: Literal["best", "last"] = "best",
     tolerance: float = 0.0,
+    averaged: int = 1,
 ) -> Fitted:
     """Train for at most ``most`` epochs; with a development set, stop early.
 
@@ -235,30 +244,33 @@ def fit(
         of the last one.
     tolerance
         Epochs whose development accuracy is within this of the best one's count as its equals.
+    averaged
+        What counts of an epoch is the mean of the weights at its end and at that of the epochs
+        before, so many in all, or all there were: it is judged on ``dev``, and remains. Training
+        itself goes on from the epoch's own weights.
     """
     if most < 1 or (patience is not None and dev is None):
         raise OptionError(f"training needs an epoch, and patience a development set; got {most}")
+    judged = _averages(setup.model, averaged)
     accuracies: list[float] = []
     best = 0
     # The epochs that may remain, each more accurate than those before, and their weights.
     rising: list[tuple[int, dict[str, Tensor]]] = []
     with closing(epochs(setup, seed)) as running:
         for epoch in track(running, "training, epochs", total=most):
+            model = judged()
             if dev is not None:
-                accuracies.append(query.accuracy(setup.model, *dev))
+                accuracies.append(query.accuracy(model, *dev))
                 if epoch == 0 or accuracies[-1] > accuracies[best]:
                     best = epoch
                     bar = accuracies[best] - tolerance
                     rising = [one for one in rising if accuracies[one[0]] >= bar]
-                    state = setup.model.state_dict() if keep == "best" else {}
-                    rising.append((epoch, {name: value.clone() for name, value in state.items()}))
+                    rising.append((epoch, _weights(model) if keep == "best" else {}))
             if epoch + 1 >= most or (patience is not None and epoch - best >= patience):
                 break
-    kept, weights = rising[0] if rising else (epoch, {})
-    if keep == "last":
-        kept = epoch
-    elif weights:
-        setup.model.load_state_dict(weights)
+    kept, weights = rising[0] if rising and keep == "best" else (epoch, {})
+    if weights or averaged > 1:
+        setup.model.load_state_dict(weights or model.state_dict())
     return Fitted(epoch + 1, kept, tuple(accuracies))
 
 
@@ -271,6 +283,40 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _averages(model: nn.Module, count: int) -> Callable[[], nn.Module]:
+    """Return a function that gives the mean of a model as it was at the last ``count`` calls.
+
+    Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018,
+    by epoch and at a constant learning rate. **Deviation**: running statistics are averaged like
+    weights, instead of being taken anew; networks of attribute protection have none.
+    """
+    if count < 1:
+        raise OptionError(f"weights are averaged over at least 1 epoch; got {count}")
+    if count == 1:
+        return lambda: model
+    mean = deepcopy(model)
+    last: deque[dict[str, Tensor]] = deque(maxlen=count)
+
+    def average() -> nn.Module:
+        last.append(_weights(model))
+        # Counters, which are integers, are the newest's.
+        mean.load_state_dict(
+            {
+                name: torch.stack([one[name] for one in last]).mean(0)
+                if value.is_floating_point()
+                else value
+                for name, value in last[-1].items()
+            }
+        )
+        return mean
+
+    return average
 
 
 def _batches(setup: Setup, epoch: int) -> list[Pass]:

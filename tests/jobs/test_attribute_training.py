@@ -1,6 +1,6 @@
 """The networks of attribute protection: recipes, what is kept of D, and features left alone."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from privet.jobs.attribute_training import (
     RECIPES,
     AttributeSettings,
     Recipe,
+    SteadyRecipe,
     search_settings,
     split_users,
     train_base,
@@ -108,6 +109,85 @@ def test_recipes_that_make_no_sense_are_refused(options):
     (value,) = options.values()
     with pytest.raises(OptionError, match=str(value)):
         Recipe(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 0},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("nan")},
+        {"weight_decay": float("inf")},
+        {"averaged": 0},
+    ],
+)
+def test_steady_recipes_that_make_no_sense_are_refused(options):
+    (value,) = options.values()
+    with pytest.raises(OptionError, match=str(value)):
+        SteadyRecipe(**options)
+
+
+def test_what_is_written_of_recipes_stays_as_it_is():
+    # Runs compare it, and those begun before a recipe could be steady must stay readable.
+    assert list(asdict(RECIPES["transfer"])) == [
+        "epochs",
+        "patience",
+        "tolerance",
+        "optimizer",
+        "learning_rate",
+        "batch_size",
+        "dropout",
+        "rating_dropout",
+        "label_smoothing",
+    ]
+
+
+def steady(**options):
+    return SteadyRecipe(**{**vars(QUICK), **options})
+
+
+def test_a_steady_recipe_without_decay_and_averages_is_the_plain_one(base, users):
+    plain, other = (tier_of(base, users, tier=recipe) for recipe in (QUICK, steady()))
+    assert torch.equal(weights(plain), weights(other))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_decay_holds_weights_small(optimizer, base, users):
+    norms = [
+        weights(
+            tier_of(base, users, tier=steady(optimizer=optimizer, epochs=6, weight_decay=decay))
+        ).norm()
+        for decay in (0.0, 0.001, 0.3)
+    ]
+    assert norms[1] < norms[0]
+    assert norms[2] < 0.9 * norms[0]
+
+
+def test_averages_are_those_of_the_last_epochs(base, users):
+    whole = [
+        weights(tier_of(base, users, tier=replace(QUICK, epochs=epochs, patience=None)))
+        for epochs in (1, 2, 3, 4)
+    ]
+    tier = tier_of(base, users, tier=steady(epochs=4, patience=None, averaged=3))
+    torch.testing.assert_close(weights(tier), torch.stack(whole[1:]).mean(0))
+
+
+def test_the_average_that_is_kept_is_the_one_judged(users):
+    model = train_base(users, SETTINGS, seed=1, stages=Forgetful()).model
+    fitted = steady(epochs=8, patience=8, averaged=4).train(model, users, 3)
+    assert max(fitted.dev_accuracies) == fitted.dev_accuracies[fitted.kept]
+    assert query.accuracy(model, *users.dev) == pytest.approx(fitted.dev_accuracies[fitted.kept])
+
+
+@pytest.mark.parametrize("name", ["decayed", "averaged"])
+def test_a_steady_tier_repeats_and_is_taken_up(name, base, users, tmp_path):
+    recipe = replace(RECIPES[name], epochs=3)
+    run = open_run(tmp_path / "run", "x", {})
+    first = tier_of(base, users, stages=run, tier=recipe)
+    again = tier_of(base, users, tier=recipe)
+    taken = tier_of(base, users, stages=read_run(tmp_path / "run", "x"), tier=recipe)
+    assert torch.equal(weights(first), weights(again))
+    assert torch.equal(weights(first), weights(taken))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -273,6 +353,9 @@ def test_features_of_few_training_users_are_never_changed(layout):
     assert found.never == (0, 1, 2, 3)  # below 0.05 of 80, which is 4
     assert replace(found, never=()) == settings.search
     assert search_settings(users, replace(settings, rare=0.0)).never == ()
+    # Features that someone named are never changed either.
+    named = replace(settings, search=replace(settings.search, never=(2, 7)))
+    assert search_settings(users, named).never == (0, 1, 2, 3, 7)
 
 
 def test_a_stored_zero_belongs_to_nobody():

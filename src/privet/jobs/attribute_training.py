@@ -84,20 +84,26 @@ class Recipe:
 
     def train(self, model: nn.Module, users: "Users", seed: int) -> Fitted:
         """Train a network of this recipe's dropout in place."""
+        return self._fit(self._setup(model, users), users, seed)
 
+    def _setup(self, model: nn.Module, users: "Users", *, weight_decay: float = 0.0) -> Setup:
         def loss(step: Step) -> Tensor:
             return cross_entropy(step.logits, step.labels, label_smoothing=self.label_smoothing)
 
-        setup = Setup(
+        optimizer = {"adam": adam, "sgd": sgd}[self.optimizer]
+        return Setup(
             model=model,
             inputs=users.train[0],
             labels=users.train[1],
-            optimizer={"adam": adam, "sgd": sgd}[self.optimizer](self.learning_rate),
+            optimizer=optimizer(self.learning_rate, lazy=not weight_decay),
             batch_size=self.batch_size,
+            weight_decay=weight_decay,
             loss=loss,
         )
+
+    def _fit(self, setup: Setup, users: "Users", seed: int, *, averaged: int = 1) -> Fitted:
         if self.patience is None:
-            return fit(setup, seed, most=self.epochs)
+            return fit(setup, seed, most=self.epochs, averaged=averaged)
         error = 0.5 / np.sqrt(len(users.dev[1]))  # of an accuracy of one half, the largest there is
         return fit(
             setup,
@@ -106,7 +112,41 @@ class Recipe:
             dev=users.dev,
             patience=self.patience,
             tolerance=self.tolerance * error,
+            averaged=averaged,
         )
+
+
+@dataclass(frozen=True)
+class SteadyRecipe(Recipe):
+    """A recipe that holds weights small, or averages them over epochs.
+
+    A kind of its own, since runs are told apart by what is written down of their recipes: what
+    was written of the others must not change.
+
+    Parameters
+    ----------
+    weight_decay
+        Coupled L2 penalty, at least 0. With one every weight moves in every step, and training
+        costs what a dense first layer costs: bearable for tiers, not for the paper's D.
+    averaged
+        The mean of the weights after so many epochs in a row, at least 1, stands for the last of
+        them; see `privet.fit.fit`.
+    """
+
+    weight_decay: float = 0.0
+    averaged: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.weight_decay < np.inf:
+            raise OptionError(f"weight decay must be at least 0; got {self.weight_decay}")
+        if self.averaged < 1:
+            raise OptionError(f"weights are averaged over at least 1 epoch; got {self.averaged}")
+
+    def train(self, model: nn.Module, users: "Users", seed: int) -> Fitted:
+        """Train a network of this recipe's dropout in place."""
+        setup = self._setup(model, users, weight_decay=self.weight_decay)
+        return self._fit(setup, users, seed, averaged=self.averaged)
 
 
 JUDGED = 2000
@@ -120,12 +160,14 @@ RECIPES: Mapping[str, Recipe] = {
     "plain": Recipe(),
     "smoothed": Recipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, label_smoothing=0.3),
     "sgd": Recipe(optimizer="sgd", learning_rate=0.05, batch_size=100),
+    "decayed": SteadyRecipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, weight_decay=1e-4),
+    "averaged": SteadyRecipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, averaged=5),
     "paper": PAPER,
 }
-"""Ways to retrain a tier; the first is the default."""
+"""Ways to retrain a tier; the first is the default, by `benchmarks/attribute_recipes.py`."""
 
 SEARCH = Settings(max_steps=8, mechanism="answers", temperature=0.3, leak=0.15)
-"""Chosen on held-out training users."""
+"""Chosen on held-out training users: `benchmarks/attribute_recipes.py --search`."""
 AS_PUBLISHED = Settings(max_steps=100)
 """Algorithm 1 as printed: 100 steps, and the search ends at the target."""
 
@@ -151,9 +193,10 @@ class AttributeSettings:
     budgets
         Expected numbers of changed entries that the evaluation asks for.
     search, rare
-        How perturbations are searched for; it goes into the bundles, with the features that a
-        smaller share of the training users than ``rare`` have: those are never changed, since
-        what a network makes of them is hearsay.
+        How perturbations are searched for, and under which rules (policy, legal values, features
+        that are never changed); it goes into the bundles. Features that a smaller share of the
+        training users than ``rare`` have are never changed either, since what a network makes of
+        them is hearsay.
     check_users
         Test users on which d's noise is compared with D's (Definition 3).
     thresholds
@@ -280,11 +323,12 @@ def train_tier(
 
 
 def search_settings(users: Users, settings: AttributeSettings) -> Settings:
-    """Return how bundles search, with the features that they never change."""
+    """Return how bundles search, with all the features that they never change."""
     present: Any = users.train[0] != 0
     owners = np.asarray(present.sum(0)).ravel()
-    never = np.flatnonzero(owners < settings.rare * len(users.train[1]))
-    return replace(settings.search, never=tuple(never.tolist()))
+    rare = np.flatnonzero(owners < settings.rare * len(users.train[1]))
+    never = sorted({*settings.search.never, *rare.tolist()})
+    return replace(settings.search, never=tuple(never))
 
 
 def _labelled(table: Table) -> Labelled:
