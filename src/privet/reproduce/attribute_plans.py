@@ -43,7 +43,7 @@ class Scale:
     """
 
     hidden: int = 40_000
-    units: tuple[int, ...] = (8000, 2000, 800, 699, 400, 299, 200, 99)
+    units: tuple[int, ...] = (20_000, 8000, 2000, 800, 699, 400, 299, 200, 99)
     wide: int = 1000
     few: int = 100
     controls_at: int = 200
