@@ -7,7 +7,9 @@ declared size against the file before anyone allocates memory for it.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,26 +92,48 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Kind]]:
         When the header is damaged, too large, or contradicts itself or the file's size. Callers
         turn what is no `DataError` into one that names the file.
     """
-    size = path.stat().st_size
+    check_size(path.stat().st_size)  # before opening: pipes and devices have none
+    with path.open("rb") as file:
+        header = read_open_header(file)
+    return header.metadata, header.kinds
+
+
+class Header(NamedTuple):
+    """What `read_open_header` finds; ``starts`` counts bytes from the beginning of the file."""
+
+    metadata: dict[str, str]
+    kinds: dict[str, Kind]
+    starts: dict[str, int]
+
+
+def check_size(size: int) -> None:
+    """Raise `DataError` on a file of so many bytes that it cannot be one."""
     if not 8 <= size <= MAX_FILE:
         raise DataError(f"it should have 8 to {MAX_FILE:,} bytes, and has {size:,}")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(MAX_HEADER, size - 8):
-            raise DataError(f"cut short or not a safetensors file ({size:,} bytes)")
-        header = parse(file.read(length).decode())
+
+
+def read_open_header(file: BufferedIOBase) -> Header:
+    """Read the header of an open file, as `read_header` does and with the same errors."""
+    size = file.seek(0, os.SEEK_END)
+    check_size(size)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(MAX_HEADER, size - 8):
+        raise DataError(f"cut short or not a safetensors file ({size:,} bytes)")
+    header = parse(file.read(length).decode())
     metadata = header.pop("__metadata__", None)
     texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
     if not texts:
         raise DataError("its metadata must be an object of strings")
-    kinds, spans = {}, []
+    kinds, starts, spans = {}, {}, []
     for name, tensor in header.items():
         kinds[name], span = _read_tensor(name, tensor)
+        starts[name] = 8 + length + span[0]
         spans.append(span)
     ends = [0, *(end for _, end in sorted(spans))]
     if [start for start, _ in sorted(spans)] != ends[:-1] or ends[-1] != size - 8 - length:
         raise DataError("its tensors overlap, leave gaps, or do not end with the file")
-    return metadata, kinds
+    return Header(metadata, kinds, starts)
 
 
 def _read_tensor(name: str, tensor: Any) -> tuple[Kind, list[int]]:
@@ -117,7 +141,7 @@ def _read_tensor(name: str, tensor: Any) -> tuple[Kind, list[int]]:
     if set(tensor) != {"dtype", "shape", "data_offsets"}:
         raise DataError(f"tensor {name[:40]!r} is not described by dtype, shape, offsets")
     dtype, shape, span = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise DataError(f"tensor {name[:40]!r} has dtype {str(dtype)[:40]!r}")
     kind = Kind(dtype, read_shape(name, shape))
     if not isinstance(span, list) or [type(place) for place in span] != [int, int]:

@@ -166,6 +166,28 @@ def test_candidates_are_the_stops(guesser, ratings, paths):
             np.testing.assert_array_equal(value, paths.value[record, target, : len(taken)])
 
 
+def test_of_stops_that_make_the_same_record_only_the_first_is_there(paths):
+    n, targets, steps = paths.feature.shape
+    twice = 0
+    for record in range(n):
+        seen = set()
+        for target in range(targets):
+            for step in range(steps):
+                made = frozenset(
+                    zip(
+                        paths.feature[record, target, : step + 1].tolist(),
+                        paths.value[record, target, : step + 1].tolist(),
+                        strict=True,
+                    )
+                )
+                there = paths.feature[record, target, step] >= 0 and made not in seen
+                twice += paths.feature[record, target, step] >= 0 and made in seen
+                cost = paths.cost[record, 1 + target * steps + step]
+                assert cost == (step + 1 if there else np.inf)
+                seen.add(made)
+    assert twice  # or nothing was tested
+
+
 def test_the_unchanged_record_is_stop_0_and_stands_for_its_label(guesser, ratings, paths):
     still = paths.candidates(np.zeros((60, 1), dtype=int))
     assert still.cost.sum() == 0

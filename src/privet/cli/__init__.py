@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import privet
-from privet.cli import data, demo, export, gate, protect, prune, report, reproduce, tune
+from privet.cli import (
+    data,
+    demo,
+    export,
+    gate,
+    protect_apply,
+    protect_build,
+    protect_sign,
+    prune,
+    report,
+    reproduce,
+    tune,
+)
 from privet.errors import PrivetError
 
 HELP = """Prune deep networks. Keep people private.
@@ -42,10 +54,13 @@ def build() -> App:
     data_app.command(data.list_, name="list")
     data_app.command(data.fetch)
     protect_app = App(name="protect", help="Build, apply, attack and check protection bundles.")
-    protect_app.command(protect.build)
-    protect_app.command(protect.apply)
-    protect_app.command(protect.attack)
-    protect_app.command(protect.check)
+    protect_app.command(protect_build.build)
+    protect_app.command(protect_apply.apply)
+    protect_app.command(protect_apply.check)
+    protect_app.command(protect_apply.serve)
+    protect_app.command(protect_build.attack)
+    protect_app.command(protect_sign.keygen)
+    protect_app.command(protect_sign.sign)
     reproduce_app = App(name="reproduce", help="Run the papers' tables again.")
     reproduce_app.command(reproduce.wemem)
     reproduce_app.command(reproduce.table1)

@@ -94,7 +94,8 @@ def _worth_keeping(weights: Float64, answers: Array, most: int) -> Ints:
     best = (weights[:, :, None] * answers).argmax(axis=1)
     np.put_along_axis(rank, best, 1 + np.take_along_axis(weights, best, axis=1), axis=1)
     rank[:, 0] = np.inf
-    return np.asarray(np.sort(np.argpartition(-rank, kept - 1, axis=1)[:, :kept], axis=1))
+    # Stable, and so the same everywhere: ways that lead to the same record weigh the same.
+    return np.asarray(np.sort(np.argsort(-rank, axis=1, kind="stable")[:, :kept], axis=1))
 
 
 @dataclass(frozen=True, eq=False)

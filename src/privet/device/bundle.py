@@ -5,294 +5,256 @@ nothing, and allocates nothing for tensors before every declared size has been c
 """
 
 import hashlib
-import json
-import math
-from dataclasses import asdict, fields
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
 
-from privet.device.network import Array, Network
+from privet.device.document import bundle_of, document_of, parse_document
+from privet.device.network import Float32, Network
 from privet.device.protect import Bundle
-from privet.device.settings import Settings
+from privet.device.quantize import LEVELS, Precision, from_levels, quantized, to_levels
+from privet.device.self_test import make_cases
 from privet.errors import BundleError, DataError
 from privet.files import replacing
+from privet.tensorfile import (
+    Data,
+    Header,
+    Kind,
+    as_json,
+    check_size,
+    read_open_header,
+    write_tensors,
+)
 
-FORMAT = "privet-bundle"
-VERSION = 2
-MAX_HEADER = 4 << 20
-MAX_FILE = 4 << 30
-MAX_DEPTH = 32  # of nested objects and lists
-DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
-SETTINGS = {each.name for each in fields(Settings)}
-FIELDS = {
-    "format",
-    "version",
-    "kind",
-    "layers",
-    "prior",
-    "settings",
-    "feature_names",
-    "class_names",
-    "card",
+MOST_GAIN = 1e30  # float32 ends at 3.4e38
+ROWS = 16  # of a weight, looked at together: copies of it all would double the memory
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I8": np.dtype("i1"),
 }
+STORED_AS: dict[Precision, str] = {"float32": "F32", "float16": "F16", "int8": "I8"}
+Stored = dict[str, NDArray[Any]]
 
 
-def write_bundle(bundle: Bundle, path: Path | str, *, half: bool = False) -> str:
+def write_bundle(bundle: Bundle, path: Path | str, *, precision: Precision = "float32") -> str:
     """Write ``bundle`` to ``path`` atomically and return its digest.
 
-    Equal bundles give equal files, byte for byte. ``half`` stores weights in float16, for half
-    the size; the device computes in float32 with what was stored.
+    Equal bundles give equal files, byte for byte. The file's self-test is made anew, from the
+    network as it is stored.
+
+    Parameters
+    ----------
+    precision
+        How to store weights: "float16" takes half the room of "float32", "int8" a quarter. The
+        device computes in float32 with what was stored; see `privet.device.quantize.quantized`.
 
     Raises
     ------
     DataError
-        When weights are too large for float16, or the card holds what a bundle's JSON cannot.
+        When weights are too large, for float16 or for any bundle, or the card holds what a
+        bundle's JSON cannot.
     BundleError
         When names and card exceed the header's 4 MiB, or the weights 4 GiB.
+    OptionError
+        On a precision that there is none of.
     """
-    dtype = "F16" if half else "F32"
-    with np.errstate(over="ignore"):
-        stored = {name: a.astype(DTYPES[dtype]) for name, a in _tensors(bundle.network).items()}
-    _network(stored)  # refuses what became infinite
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": bundle.kind,
-        "layers": list(bundle.network.sizes),
-        "prior": None if bundle.prior is None else np.asarray(bundle.prior).tolist(),
-        "settings": asdict(bundle.settings),
-        "feature_names": bundle.feature_names,
-        "class_names": bundle.class_names,
-        "card": dict(bundle.card),
-    }
+    bundle = replace(bundle, network=quantized(bundle.network, precision))
+    _check_gain(bundle.network)
     try:
-        text = _json(document)
-        _parse(text)  # refuses what only a reader would notice
+        parse_document(as_json(document_of(bundle)))  # before the self-test, which takes longer
+        text = as_json(document_of(replace(bundle, self_test=make_cases(bundle))))
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"a bundle's names and card must be plain JSON: {error}") from None
-    digest = _digest(text, stored)
-    header: dict[str, Any] = {"__metadata__": {"privet": text, "digest": digest}}
-    end = 0
-    for name, array in stored.items():
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [start, end]}
-    head = _json(header).encode()
-    head += b" " * (-len(head) % 8)
-    if len(head) > MAX_HEADER or 8 + len(head) + end > MAX_FILE:
-        raise BundleError(
-            f"header of {len(head)} and weights of {end} bytes exceed a bundle's "
-            f"{MAX_HEADER} and {MAX_FILE}; shorten the card or prune more"
-        )
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for array in stored.values():
-            file.write(np.ascontiguousarray(array).data)
+    digest = _digest(text, bundle.network)
+    tensors = _stored(bundle.network, precision)
+    with replacing(Path(path)) as temporary:
+        try:
+            write_tensors(temporary, {"privet": text, "digest": digest}, tensors)
+        except DataError as error:
+            raise BundleError(f"{error}; shorten the card or prune more") from None
     return digest
 
 
 def load_bundle(path: Path | str) -> Bundle:
     """Read and verify the bundle at ``path``.
 
+    The self-test is read, not run: see `privet.device.self_test.run_self_test`.
+
     Raises
     ------
     BundleError
         When the file is missing, damaged, too large, of an unknown version, or not a bundle.
     """
+    with _opened(path) as file:
+        return _read(file)
+
+
+def read_bundle(content: bytes, name: Path | str = "the file") -> Bundle:
+    """Read and verify a bundle from a file's content, as `load_bundle` does; errors say ``name``.
+
+    For whoever checks the bytes first, such as a signature: what was checked is what is read.
+    """
+    with _refusing(name):
+        return _read(io.BytesIO(content))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a bundle file is: what it protects, its layers from input to output, its precision."""
+
+    kind: Literal["attribute", "membership"]
+    layers: tuple[int, ...]
+    precision: Precision
+
+
+def outline(path: Path | str) -> Outline:
+    """Return what the bundle at ``path`` is, from its header alone; raises like `load_bundle`.
+
+    Weights are not read, so that the digest is not checked.
+    """
+    with _opened(path) as file:
+        return _check_header(read_open_header(file))[1]
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[io.BufferedIOBase]:
+    """Open a bundle file; what goes wrong while reading it becomes a `BundleError`."""
     path = Path(path)
     try:
-        text, digest, shapes = _read_header(path)
-        document = _parse(text)
-        _check_document(document, shapes)
-        with safe_open(path, framework="np") as file:
-            stored = {name: file.get_tensor(name) for name in shapes}
-        if _digest(text, stored) != digest:
-            raise BundleError("its digest does not match its content; fetch it again")
-        bundle = Bundle(
-            kind=document["kind"],
-            network=_network(stored),
-            prior=_prior(document["prior"]),
-            settings=_settings(document["settings"]),
-            feature_names=_names("feature_names", document["feature_names"]),
-            class_names=_names("class_names", document["class_names"]),
-            card=document["card"],
-            digest=digest,
-        )
+        with _refusing(path):
+            check_size(path.stat().st_size)  # before opening: pipes and devices have none
+            with path.open("rb") as file:
+                yield file
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
+
+
+@contextmanager
+def _refusing(name: Path | str) -> Iterator[None]:
+    """Turn whatever a reader stumbles over into one line about the file."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BundleError(f"{path} is no usable bundle: {reason}") from None
-    return bundle
+        raise BundleError(f"{name} is no usable bundle: {reason}") from None
 
 
-def _read_header(path: Path) -> tuple[str, str, dict[str, tuple[int, ...]]]:
-    """Check the safetensors header against the file's size; return document, digest, shapes."""
-    size = path.stat().st_size
-    if not 8 <= size <= MAX_FILE:
-        raise BundleError(f"a bundle has 8 to {MAX_FILE} bytes, this file {size}")
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(MAX_HEADER, size - 8):
-            raise BundleError(f"cut short or not a safetensors file ({size} bytes)")
-        header = _parse(file.read(length).decode())
-    metadata = header.pop("__metadata__", {})
-    if set(metadata) != {"privet", "digest"}:
+def _read(file: io.BufferedIOBase) -> Bundle:
+    header = read_open_header(file)
+    document, found = _check_header(header)
+    network = _network({name: _values(file, name, header) for name in header.kinds}, found)
+    if _digest(header.metadata["privet"], network) != header.metadata["digest"]:
+        raise BundleError("its digest does not match its content; fetch it again")
+    _check_gain(network)
+    return bundle_of(document, network, digest=header.metadata["digest"])
+
+
+def _check_header(header: Header) -> tuple[dict[str, Any], Outline]:
+    """Return the document, and the outline; exactly the tensors that they call for are there."""
+    if set(header.metadata) != {"privet", "digest"}:
         raise BundleError("its metadata must be exactly 'privet' and 'digest'")
-    shapes, spans = {}, []
-    for name, tensor in header.items():
-        if set(tensor) != {"dtype", "shape", "data_offsets"}:
-            raise BundleError(f"tensor {name[:40]!r} is not described by dtype, shape, offsets")
-        dtype, shape, span = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-        sizes = [*shape, *span]
-        if dtype not in DTYPES or not all(type(x) is int and 0 <= x <= MAX_FILE for x in sizes):
-            raise BundleError(f"tensor {name[:40]!r} has dtype {dtype!r} or a bad shape or place")
-        if len(shape) > 2:
-            raise BundleError(f"tensor {name[:40]!r} has {len(shape)} axes; weights have 2")
-        if len(span) != 2 or span[1] - span[0] != math.prod(shape) * DTYPES[dtype].itemsize:
-            raise BundleError(f"tensor {name[:40]!r} does not fill the bytes it claims")
-        shapes[name] = tuple(shape)
-        spans.append(span)
-    ends = [0, *(end for _, end in sorted(spans))]
-    if [start for start, _ in sorted(spans)] != ends[:-1] or ends[-1] != size - 8 - length:
-        raise BundleError("its tensors overlap, leave gaps, or do not end with the file")
-    return metadata["privet"], metadata["digest"], shapes
+    document = parse_document(header.metadata["privet"])
+    first = header.kinds.get("weight.0")
+    precisions = [name for name, dtype in STORED_AS.items() if first and first.dtype == dtype]
+    if not precisions:
+        raise BundleError(f"its weights must be stored as one of {', '.join(STORED_AS.values())}")
+    found = Outline(document["kind"], tuple(document["layers"]), precisions[0])
+    if len(found.layers) > len(header.kinds) + 1:
+        raise BundleError(f"layers lists {len(found.layers)}, too many for its tensors")
+    expected = _kinds(found.layers, found.precision)
+    if header.kinds != expected:
+        odd = sorted(str(item)[:70] for item in header.kinds.items() ^ expected.items())[:3]
+        raise BundleError(f"tensors missing, unknown, or of the wrong type or shape: {odd}")
+    return document, found
 
 
-def _check_document(document: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Check the document's fields, and that exactly the tensors it calls for are there."""
-    if document.get("format") != FORMAT:
-        raise BundleError(f"its format is {str(document.get('format'))[:40]!r}, not {FORMAT!r}")
-    version = document.get("version")
-    if type(version) is not int or version != VERSION:
-        raise BundleError(
-            f"its format version is {str(version)[:40]!r}; "
-            f"this privet reads version {VERSION}: update privet or fetch another bundle"
-        )
-    if set(document) != FIELDS:
-        raise BundleError(f"fields missing or unknown: {sorted(set(document) ^ FIELDS)}")
-    layers = document["layers"]
-    if not isinstance(layers, list) or not all(type(x) is int and x > 0 for x in layers):
-        raise BundleError(f"layers must be a list of sizes; got {str(layers)[:60]}")
-    expected: dict[str, tuple[int, ...]] = {}
+def _kinds(layers: Sequence[int], precision: Precision) -> dict[str, Kind]:
+    """Return the tensors that a bundle's file has."""
+    weight, small = STORED_AS[precision], precision == "int8"
+    kinds: dict[str, Kind] = {}
     for layer, (inputs, outputs) in enumerate(pairwise(layers)):
-        expected |= {f"weight.{layer}": (outputs, inputs), f"bias.{layer}": (outputs,)}
-    if shapes != expected:
-        odd = sorted(str(item)[:60] for item in shapes.items() ^ expected.items())[:3]
-        raise BundleError(f"tensors missing, unknown, or of the wrong shape: {odd}")
-    if not isinstance(document["card"], dict):
-        raise BundleError("its card must be an object")
+        kinds[f"weight.{layer}"] = Kind(weight, (outputs, inputs))
+        kinds[f"bias.{layer}"] = Kind("F32" if small else weight, (outputs,))
+        if small:
+            kinds[f"scale.{layer}"] = Kind("F32", (outputs,))
+    return kinds
 
 
-def _settings(value: dict[str, Any]) -> Settings:
-    """Return the settings; unknown ones are refused, since they would change the release."""
-    if set(value) != SETTINGS:
-        odd = sorted(set(value) ^ SETTINGS)
-        raise BundleError(f"settings missing or unknown: {str(odd)[:100]}")
-    margins = value["margins"]
-    if not isinstance(margins, list) or not all(isinstance(point, list) for point in margins):
-        raise BundleError("margins must be a list of lists")
-    return Settings(
-        max_steps=value["max_steps"],
-        margins=tuple(tuple(point) for point in margins),
-        policy=value["policy"],
-        low=_numbers(value["low"]),
-        high=_numbers(value["high"]),
-        never=_list("never", value["never"]),
-        mechanism=value["mechanism"],
-        temperature=value["temperature"],
-        leak=value["leak"],
-    )
+def _values(file: io.BufferedIOBase, name: str, header: Header) -> NDArray[Any]:
+    """Read one tensor."""
+    kind = header.kinds[name]
+    values = np.empty(kind.shape, DTYPES[kind.dtype])
+    file.seek(header.starts[name])
+    if file.readinto(values.data.cast("B")) != kind.nbytes:
+        raise BundleError("it became shorter while it was read; fetch it again")
+    return values
 
 
-def _list(what: str, value: Any) -> Any:
-    if not isinstance(value, list):
-        raise BundleError(f"{what} must be a list")
-    return tuple(value)
-
-
-def _numbers(value: Any) -> Any:
-    """Return a list as a tuple; anything else is for `Settings` to judge."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _prior(value: Any) -> Any:
-    """Return a prior of plain numbers; NumPy would take text and truth values for some, too."""
-    numbers = isinstance(value, list) and all(type(share) in (int, float) for share in value)
-    if not (value is None or numbers):
-        raise BundleError("its prior must be a list of numbers, or null")
-    return value
-
-
-def _names(what: str, value: Any) -> tuple[str, ...] | None:
-    """Return a list of names as a tuple; a string is no list of its letters."""
-    if not (value is None or isinstance(value, list)):
-        raise BundleError(f"its {what} must be a list of strings, or null")
-    return None if value is None else tuple(value)
-
-
-def _tensors(network: Network) -> dict[str, Array]:
-    """Return the network's arrays by the names they have in the file."""
-    tensors: dict[str, Array] = {}
-    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        tensors |= {f"weight.{layer}": weight, f"bias.{layer}": bias}
-    return tensors
-
-
-def _network(tensors: dict[str, Array]) -> Network:
-    """Undo `_tensors`, in float32."""
-    layers = range(len(tensors) // 2)
+def _network(stored: Stored, found: Outline) -> Network:
+    """Return the network that the device computes with."""
+    layers = range(len(found.layers) - 1)
+    weights = [stored[f"weight.{layer}"] for layer in layers]
+    if found.precision == "int8":
+        scales = [stored[f"scale.{layer}"] for layer in layers]
+        if min(int(levels.min()) for levels in weights) < -LEVELS:
+            raise BundleError(f"int8 weights must lie in -{LEVELS}..{LEVELS}; got -128")
+        if not all(((scale > 0) & np.isfinite(scale)).all() for scale in scales):
+            raise BundleError("int8 scales must be finite and above 0")
+        with np.errstate(over="ignore"):  # `Network` refuses what became infinite
+            weights = [from_levels(*each) for each in zip(weights, scales, strict=True)]
     return Network(
-        tuple(tensors[f"weight.{layer}"].astype(np.float32) for layer in layers),
-        tuple(tensors[f"bias.{layer}"].astype(np.float32) for layer in layers),
+        tuple(weight.astype(np.float32, copy=False) for weight in weights),
+        tuple(stored[f"bias.{layer}"].astype(np.float32, copy=False) for layer in layers),
     )
 
 
-def _digest(text: str, tensors: dict[str, Array]) -> str:
-    """Return the SHA-256 of the document's text and the weights' values as float32."""
+def _check_gain(network: Network) -> None:
+    """Refuse a network whose numbers are finite, but whose sums and products may not be."""
+    gain = 1.0
+    for weight, bias in zip(network.weights, network.biases, strict=True):
+        parts = (np.abs(weight[at : at + ROWS]) for at in range(0, len(weight), ROWS))
+        sums = np.concatenate([part.sum(axis=1, dtype=np.float64) for part in parts])
+        gain *= max(1.0, float((sums + np.abs(bias)).max()))
+    if gain > MOST_GAIN:
+        raise DataError(
+            f"its weights are too large: float32 could overflow, with a gain of {gain:g} of "
+            f"{MOST_GAIN:g} at most"
+        )
+
+
+def _named(network: Network) -> dict[str, Float32]:
+    """Return the arrays that the network computes with, by name."""
+    named: dict[str, Float32] = {}
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        named |= {f"weight.{layer}": weight, f"bias.{layer}": bias}
+    return named
+
+
+def _stored(network: Network, precision: Precision) -> dict[str, tuple[Kind, Data]]:
+    """Return the tensors of a bundle's file; `_network` undoes it."""
+    stored: Stored = dict(_named(network))
+    if precision == "int8":
+        for layer, weight in enumerate(network.weights):
+            stored[f"weight.{layer}"], stored[f"scale.{layer}"] = to_levels(weight)
+    kinds = _kinds(network.sizes, precision)
+    return {
+        name: (kind, np.ascontiguousarray(stored[name], DTYPES[kind.dtype]).data.cast("B"))
+        for name, kind in kinds.items()
+    }
+
+
+def _digest(text: str, network: Network) -> str:
+    """Return the SHA-256 of the document's text and of what the device computes with."""
     digest = hashlib.sha256(text.encode())
-    for name, array in sorted(tensors.items()):
-        shape = "x".join(map(str, array.shape))
-        digest.update(f"\n{name} {shape}\n".encode())
+    for name, array in sorted(_named(network).items()):
+        digest.update(f"\n{name} {'x'.join(map(str, array.shape))}\n".encode())
         digest.update(np.ascontiguousarray(array, dtype="<f4").data)
     return digest.hexdigest()
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """Read a JSON object strictly: no NaN, no infinity, no key twice, no deep nesting."""
-
-    def number(literal: str) -> float:
-        value = float(literal)
-        if not math.isfinite(value):
-            raise BundleError(f"its JSON holds the number {literal[:20]}")
-        return value
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            raise BundleError("its JSON holds a key twice")
-        return value
-
-    value = json.loads(text, parse_float=number, parse_constant=number, object_pairs_hook=members)
-    if not isinstance(value, dict):
-        raise BundleError("its JSON must be an object")
-    _check_depth(value)
-    return value
-
-
-def _check_depth(value: dict[str, Any]) -> None:
-    """Refuse nesting that whoever shows or rewrites the card could run out of stack on."""
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        parts = [item.values() if isinstance(item, dict) else item for item in level]
-        level = [x for part in parts for x in part if isinstance(x, dict | list)]
-        if not level:
-            return
-    raise BundleError(f"its JSON is nested more than {MAX_DEPTH} levels deep")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privet.device.attribute import MEMORY, Candidates, check_ratings
 from privet.device.matrices import Records, as_rows, fullest, take
@@ -52,10 +53,31 @@ class Paths:
 
     @property
     def cost(self) -> Float64:
-        """Changes at every stop, infinite where there is none; shape (n, 1 + T * S)."""
+        """Changes at every stop, infinite where there is none; shape (n, 1 + T * S).
+
+        Of stops that make the same record, on their ways to different targets, only the first is
+        there: else rounding would say which of them is released, and towards which target.
+        """
         n, targets, steps = self.feature.shape
-        stops = np.where(self.feature >= 0, np.arange(1.0, steps + 1), np.inf)
-        return np.column_stack([np.zeros(n), stops.reshape(n, targets * steps)])
+        there = (self.feature >= 0).reshape(n, targets * steps) & ~self._repeated
+        costs = np.tile(np.arange(1.0, steps + 1), targets)
+        return np.column_stack([np.zeros(n), np.where(there, costs, np.inf)])
+
+    @property
+    def _repeated(self) -> Bools:
+        """Whether an earlier stop makes the same record; shape (n, T * S).
+
+        A record is told by the sum of 64-bit hashes of its changes, whatever their order.
+        """
+        hashes = _mixed(self.feature.astype(np.uint64) + _mixed(self.value.view(np.uint64)))
+        hashes[self.feature < 0] = 0
+        made = np.cumsum(hashes, axis=2).reshape(len(hashes), -1)
+        order = np.argsort(made, axis=1, kind="stable")
+        ascending = np.take_along_axis(made, order, axis=1)
+        repeated = np.zeros(made.shape, np.bool_)
+        same = ascending[:, 1:] == ascending[:, :-1]
+        np.put_along_axis(repeated, order[:, 1:], same, axis=1)
+        return repeated
 
     def answers(self, temperature: float, leak: float) -> Float64:
         """Return what an attacker is believed to answer at every stop; shape (n, 1 + T * S, T).
@@ -109,6 +131,14 @@ class Paths:
             targets=targets,
             reached=np.take_along_axis(arrives, place, axis=1),
         )
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return 64-bit hashes of integers: Steele, Lea & Flood's SplitMix64, OOPSLA 2014."""
+    hashes = numbers + np.uint64(0x9E3779B97F4A7C15)
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(hashes ^ (hashes >> np.uint64(31)))
 
 
 def search_paths(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from privet.device import membership
+from privet.device.case import Case
 from privet.device.matrices import Records, as_rows, one_for_each, take
 from privet.device.mechanism import check_prior, choose, uniform
 from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
@@ -69,6 +70,9 @@ class Bundle:
     card
         Whatever the maker states about the bundle, as JSON: MACs, accuracy, definitions checked,
         findings of the release audit. Nothing here changes what the bundle does.
+    self_test
+        What a bundle file says that the bundle does with made-up records; `write_bundle` makes
+        these cases and `run_self_test` tries them.
     digest
         SHA-256 of a bundle file's content, set by `privet.device.bundle.load_bundle`.
 
@@ -85,6 +89,7 @@ class Bundle:
     feature_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    self_test: tuple[Case, ...] = ()
     digest: str = ""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from privet.attacks.attribute import Protect, Records, Rows
 from privet.data.table import Table
 from privet.data.tables import read_labels, read_scores
 from privet.device import Bundle, load_bundle
-from privet.device.formats import opened
+from privet.device.formats import format_of, opened
 from privet.device.protect import check_budget
 from privet.errors import DataError, OptionError
 
@@ -19,7 +19,7 @@ from privet.errors import DataError, OptionError
 def read_records(path: Path, table: Table) -> Records:
     """Read users' records, with the features of ``table``; no labels are in the file."""
     features = table.row_shape[0]
-    if path.suffix.lower() not in (".csv", ".tsv", ".npz"):
+    if format_of(path) == "pairs":
         return read_scores(path, features=features)
     with opened(path, features, ratings=True, names=table.feature_names) as file:
         blocks = list(file.blocks)

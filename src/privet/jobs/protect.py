@@ -1,14 +1,19 @@
 """`privet protect build`: choose the protection that fits the data, and build its bundles."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from privet.data.registry import DATASETS, load
-from privet.errors import OptionError
+from privet.data.table import Table
+from privet.device.bundle import outline
+from privet.device.rules import Policy, features_named
+from privet.errors import BundleError, OptionError
 from privet.files import write_json
 from privet.jobs.attribute_training import RECIPES, AttributeSettings, split_users
 from privet.jobs.inputs import data_settings
@@ -16,7 +21,7 @@ from privet.jobs.membership_training import MembershipSettings
 from privet.jobs.protect_attribute import build_attribute
 from privet.jobs.protect_membership import build_membership, check_membership
 from privet.jobs.stages import open_run, versions
-from privet.jobs.tiers import Thresholds
+from privet.jobs.tiers import Thresholds, check_precisions
 
 Kind = Literal["attribute", "membership"]
 Settings = AttributeSettings | MembershipSettings
@@ -29,8 +34,13 @@ def build_protection(
     hidden: int | None = None,
     attacker_hidden: int | None = None,
     speedups: tuple[float, ...] | None = None,
+    precisions: Sequence[str] = ("float32",),
     recipe: str | None = None,
     importance: str | None = None,
+    policy: Policy | None = None,
+    low: float | Sequence[float] | None = None,
+    high: float | Sequence[float] | None = None,
+    never: Sequence[str] = (),
     bounds: Mapping[str, float] | None = None,
     seed: int,
     out: Path,
@@ -47,9 +57,16 @@ def build_protection(
         Hidden units of D and of the attack model, for attribute protection only.
     speedups
         One tier each; the paper's for the kind by default.
+    precisions
+        How bundles store weights; one bundle a speed-up and precision, each measured by itself.
     recipe, importance
         How tiers are retrained (a name in `RECIPES`) and what tells the units to keep, for
         attribute protection only.
+    policy, low, high, never
+        Rules that the evaluated search keeps and the bundles hold, for attribute protection only:
+        which entries may change, the legal values, one number or one a feature, and features, by
+        name or number, that are never changed, beside those that almost no training user has.
+        See `privet.device.Rules`.
     bounds
         Replaces some of the bounds of Definitions 1-3, by name: m, r, q, n.
 
@@ -68,16 +85,22 @@ def build_protection(
         recipe=recipe,
         importance=importance,
     )
+    if kind != "attribute" and (never or (policy, low, high) != (None, None, None)):
+        raise OptionError("policy, low, high and never are options of attribute protection only")
+    stored = check_precisions(precisions)
     settings = replace(settings, thresholds=bounded(settings.thresholds, bounds or {}))
     table = load(dataset)
     build: Callable[..., dict[str, Any]]
     if isinstance(settings, AttributeSettings):
+        settings = with_rules(settings, table, policy=policy, low=low, high=high, never=never)
         users = split_users(table, settings, seed)
-        build = partial(build_attribute, users, settings, seed=seed)
+        build = partial(build_attribute, users, settings, precisions=stored, seed=seed)
     else:
         check_membership(table, settings, seed)
-        build = partial(build_membership, table, settings, seed=seed)
+        build = partial(build_membership, table, settings, precisions=stored, seed=seed)
     about = {**data_settings(dataset, table), "seed": seed, "kind": kind}
+    if stored != ("float32",):  # builds of before there were others stay what they are
+        about["precisions"] = stored
     run = open_run(out, "protect", {**about, **asdict(settings)})
     if run.result is None or not all(_written(tier, out) for tier in run.result["tiers"]):
         started = time.perf_counter()
@@ -117,9 +140,44 @@ def choose_settings(
     return replace(MembershipSettings(), **given)
 
 
+def with_rules(
+    settings: AttributeSettings,
+    table: Table,
+    *,
+    policy: Policy | None = None,
+    low: float | Sequence[float] | None = None,
+    high: float | Sequence[float] | None = None,
+    never: Sequence[str] = (),
+) -> AttributeSettings:
+    """Return settings whose search keeps the rules given for a table; see `build_protection`.
+
+    Raises
+    ------
+    OptionError
+        On rules that make no sense, or do not fit the features of the table.
+    """
+    named = {"policy": policy, "low": low, "high": high}
+    rules: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list | tuple) else value
+        for name, value in named.items()
+        if value is not None
+    }
+    features = table.row_shape[0]
+    untouched = np.flatnonzero(features_named(never, features, table.feature_names))
+    search = replace(settings.search, **rules, never=tuple(untouched.tolist()))
+    search.rules.legal_values(features)
+    return replace(settings, search=search)
+
+
 def _written(tier: Mapping[str, Any], folder: Path) -> bool:
-    """Say whether a tier's bundle is still there, or never was."""
-    return tier["bundle"] is None or (folder / Path(tier["bundle"]).name).exists()
+    """Say whether a tier's bundle is still there and of today's format, or never was."""
+    if tier["bundle"] is None:
+        return True
+    try:
+        outline(folder / Path(tier["bundle"]).name)
+    except BundleError:
+        return False
+    return True
 
 
 def bounded(thresholds: Thresholds, bounds: Mapping[str, float]) -> Thresholds:

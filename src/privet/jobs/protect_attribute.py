@@ -5,7 +5,7 @@ tier goes out as a bundle. An attack model that none of them has seen then tries
 attribute of protected test users.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 from privet import query
 from privet.attacks.attribute import NETWORK, NetworkGuess, guesses
 from privet.device import Bundle
+from privet.device.quantize import Precision
 from privet.fit import Fitted
 from privet.jobs.attribute_evaluation import chance_right, releases_by_budget
 from privet.jobs.attribute_training import (
@@ -32,6 +33,7 @@ from privet.jobs.tiers import (
     check_all,
     check_tier,
     fresh,
+    in_precisions,
     mean_accuracy,
     size,
     to_device,
@@ -43,10 +45,16 @@ from privet.signals import FloatArray
 
 
 def build_attribute(
-    users: Users, settings: AttributeSettings, *, seed: int, run: RunFolder
+    users: Users,
+    settings: AttributeSettings,
+    *,
+    precisions: Sequence[Precision] = ("float32",),
+    seed: int,
+    run: RunFolder,
 ) -> dict[str, Any]:
     """Train D, make its tiers, attack them, and write one bundle a tier into the run's folder.
 
+    A tier goes out in each of the ``precisions``; each is measured by itself, trained once.
     Returns the JSON of `privet protect build`. Finished networks are kept in the folder, so an
     interrupted build resumes.
     """
@@ -56,7 +64,8 @@ def build_attribute(
         for speedup in settings.speedups
     }
     attacker = _attacker(users, settings, seed=seed, run=run)
-    return _report(users, settings=settings, networks=(base, tiers, attacker), run=run)
+    networks = (base, tiers, attacker)
+    return _report(users, settings=settings, networks=networks, precisions=precisions, run=run)
 
 
 def _attacker(users: Users, settings: AttributeSettings, *, seed: int, run: RunFolder) -> Trained:
@@ -76,6 +85,7 @@ def _report(
     *,
     settings: AttributeSettings,
     networks: tuple[Trained, Mapping[float, Trained], Trained],
+    precisions: Sequence[Precision],
     run: RunFolder,
 ) -> dict[str, Any]:
     """Attack every tier, write its bundle, and hold the figures against Definitions 1-3."""
@@ -86,7 +96,7 @@ def _report(
     before = _accuracy(on_base)
     base_figures = _figures(base, users)
     tiers = []
-    for speedup, tier in trained.items():
+    for speedup, precision, tier in in_precisions(trained, precisions):
         right, reached = _attack(tier, attacker, users=users, settings=settings)
         figures = _figures(tier, users)
         by_budget, same_users = _accuracy(right), _accuracy(right, first=few)
@@ -99,6 +109,7 @@ def _report(
         report = {
             "asked_speedup": speedup,
             "reached_speedup": base_figures["macs"] / figures["macs"],
+            "precision": precision,
             **figures,
             "attack_accuracy": mean_accuracy(by_budget),
             "attack_accuracy_by_budget": by_budget,
@@ -106,7 +117,8 @@ def _report(
             "definitions": check_tier(settings.thresholds, measured),
         }
         bundle = _bundle(tier, users=users, settings=settings, report=report)
-        tiers.append({**report, **write_tier(bundle, run.path, f"{name}-x{speedup:g}")})
+        written = write_tier(bundle, run.path, f"{name}-x{speedup:g}", precision=precision)
+        tiers.append({**report, **written})
     guessed = guesses(attacker, users.test_records)
     labels = users.test[1].numpy()
     return {

@@ -5,13 +5,14 @@ nonmembers by their confidences, is pruned to tiers d and retrained. An attacker
 classifier of its own then judges the protected confidences.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privet import query
 from privet.data.splits import membership_split
 from privet.data.table import Table
 from privet.device import Bundle
+from privet.device.quantize import Precision
 from privet.jobs.membership_evaluation import Observed, attacked, found_share
 from privet.jobs.membership_training import (
     MembershipSettings,
@@ -27,6 +28,7 @@ from privet.jobs.tiers import (
     Trained,
     check_all,
     check_tier,
+    in_precisions,
     mean_accuracy,
     size,
     to_device,
@@ -38,10 +40,16 @@ from privet.pruning.speedup import widths_at
 
 
 def build_membership(
-    table: Table, settings: MembershipSettings, *, seed: int, run: RunFolder
+    table: Table,
+    settings: MembershipSettings,
+    *,
+    precisions: Sequence[Precision] = ("float32",),
+    seed: int,
+    run: RunFolder,
 ) -> dict[str, Any]:
     """Train target, D, tiers and attacker; write one bundle a live tier into the run's folder.
 
+    A tier goes out in each of the ``precisions``; each is measured by itself, trained once.
     Returns the JSON of `privet protect build`. Finished networks are kept in the folder, so an
     interrupted build resumes. A tier that finds no noise is refused: reported, not written.
     """
@@ -52,7 +60,10 @@ def build_membership(
         speedup: train_tier(base, views, settings, speedup=speedup, seed=seed, stages=run)
         for speedup in settings.speedups
     }
-    return _report(table, views, settings=settings, networks=(base, tiers, attacker), run=run)
+    networks = (base, tiers, attacker)
+    return _report(
+        table, views, settings=settings, networks=networks, precisions=precisions, run=run
+    )
 
 
 def check_membership(table: Table, settings: MembershipSettings, seed: int) -> None:
@@ -78,6 +89,7 @@ def _report(
     *,
     settings: MembershipSettings,
     networks: tuple[Trained, Mapping[float, Trained], Trained],
+    precisions: Sequence[Precision],
     run: RunFolder,
 ) -> dict[str, Any]:
     """Attack every tier, write the live ones' bundles, and check Definitions 1-3."""
@@ -86,7 +98,7 @@ def _report(
     base_figures = _figures(base, views)
     before = attacked(base, attacker.model, vectors, settings.budgets)
     tiers = []
-    for speedup, tier in trained.items():
+    for speedup, precision, tier in in_precisions(trained, precisions):
         figures = _figures(tier, views)
         found = found_share(tier, views.held_out)
         by_budget = attacked(tier, attacker.model, vectors, settings.budgets)
@@ -99,6 +111,7 @@ def _report(
         report = {
             "asked_speedup": speedup,
             "reached_speedup": base_figures["macs"] / figures["macs"],
+            "precision": precision,
             **figures,
             "found": found,
             "released": found >= settings.least_found,
@@ -110,7 +123,8 @@ def _report(
         if report["released"]:
             card = {"dataset": table.name, **report}
             bundle = Bundle(kind="membership", network=to_device(tier.model), card=card)
-            written = write_tier(bundle, run.path, f"{table.name}-x{speedup:g}")
+            name = f"{table.name}-x{speedup:g}"
+            written = write_tier(bundle, run.path, name, precision=precision)
         tiers.append({**report, **written})
     checked = check_all(settings.thresholds, tiers)
     all_released = all(tier["released"] for tier in tiers)

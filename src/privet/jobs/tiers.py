@@ -1,17 +1,18 @@
 """What both protections share: from one defense model to checked tiers (SP-ASPP, section 3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from privet.device import Bundle, Network, write_bundle
+from privet.device import Bundle, Network, quantized, write_bundle
+from privet.device.quantize import Precision, check_precision
 from privet.errors import OptionError
 from privet.fit import Fitted, Labelled, seeded
 from privet.jobs.stages import Stages
@@ -62,6 +63,15 @@ def check_speedups(speedups: Sequence[float]) -> None:
         raise OptionError(f"speed-ups must be at least 1; got {speedups}")
     if len(set(speedups)) < len(speedups):
         raise OptionError(f"each speed-up makes one tier; got {speedups}")
+
+
+def check_precisions(precisions: Sequence[str]) -> tuple[Precision, ...]:
+    """Return precisions; `OptionError` unless there are some, each a known one, and named once."""
+    for precision in precisions:
+        check_precision(precision)
+    if not precisions or len(set(precisions)) < len(precisions):
+        raise OptionError(f"name each precision of the tiers once; got {precisions}")
+    return cast(tuple[Precision, ...], tuple(precisions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,16 +163,45 @@ def to_device(model: nn.Module) -> Network:
     )
 
 
+def in_precisions(
+    trained: Mapping[float, Trained], precisions: Sequence[Precision]
+) -> Iterator[tuple[float, Precision, Trained]]:
+    """Yield every tier in every precision, with its speed-up: what its file will hold.
+
+    Only the weights are coarser; they are not retrained. So whoever measures these measures what
+    ships.
+    """
+    for speedup, tier in trained.items():
+        for precision in precisions:
+            yield speedup, precision, _rounded(tier, precision)
+
+
+def _rounded(tier: Trained, precision: Precision) -> Trained:
+    """Return the tier with the weights that a device computes with after such a file."""
+    if precision == "float32":
+        return tier
+    network, model = quantized(to_device(tier.model), precision), deepcopy(tier.model)
+    arrays = zip(linear_layers(model), network.weights, network.biases, strict=True)
+    with torch.no_grad():
+        for layer, weight, bias in arrays:
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+    return Trained(model, tier.architecture)
+
+
 def size(architecture: FullyConnected) -> dict[str, int]:
     """Return the parameters and MACs of a network, as reports quote them."""
     widths = [architecture.inputs, *architecture.hidden, architecture.outputs]
     return {"parameters": macs(widths) + sum(widths[1:]), "macs": macs(widths)}
 
 
-def write_tier(bundle: Bundle, folder: Path, name: str) -> dict[str, Any]:
+def write_tier(
+    bundle: Bundle, folder: Path, name: str, *, precision: Precision = "float32"
+) -> dict[str, Any]:
     """Write one tier's bundle; return where it is and how many bytes it takes."""
-    path = folder / f"{name}.safetensors"
-    write_bundle(bundle, path)
+    suffix = "" if precision == "float32" else f"-{precision}"
+    path = folder / f"{name}{suffix}.safetensors"
+    write_bundle(bundle, path, precision=precision)
     return {"bundle": str(path), "bytes": path.stat().st_size}
 
 

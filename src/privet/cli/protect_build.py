@@ -1,12 +1,12 @@
-"""`privet protect`: build bundles, check one, and protect a person's own file with it."""
+"""`privet protect build` and `attack`: make bundles, and see what they are worth."""
 
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import RenderableType
 
 from privet.cli.console import Json, answer, progress
@@ -23,7 +23,13 @@ def build(
     attacker_hidden: int | None = None,
     recipe: str | None = None,
     importance: Literal["l1", "taylor", "random"] | None = None,
+    precisions: str = "float32",
+    policy: Literal["modify_add", "modify_exist", "add_new"] | None = None,
+    low: str = "",
+    high: str = "",
+    never: str = "",
     bounds: str = "",
+    onnx: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -55,10 +61,25 @@ def build(
         epochs whatever happens).
     importance
         What tells the units of attribute tiers to keep: l1 (the default), taylor, or random.
+    precisions
+        How to store each tier's weights, one bundle each: float32, float16 (half the size), int8 (a
+        quarter), separated by commas. Each is attacked and checked as it is stored.
+    policy
+        What bundles for attribute protection may change: entries that are there (modify_exist),
+        absent ones (add_new), or both (modify_add, the default).
+    low, high
+        The lowest and highest legal value of a feature, in 0..1: one number (0 and 1 by default),
+        or one a feature, separated by commas.
+    never
+        Features that no release changes, by name or number, separated by commas; those that almost
+        no training user has are among them anyway.
     bounds
         Replace bounds of Definitions 1-3, e.g. q=0.4,m=0.01: m is the most difference of the
         accuracies, r the most share of parameters, q the most attack accuracy, n the most
         difference of the attack accuracies before and after pruning.
+    onnx
+        Write every tier's defense model as ONNX, too, checked against torch. Of membership
+        protection these are as secret as the bundles.
     seed
         Fixes splits, weights and the order of the data.
     json
@@ -76,10 +97,19 @@ def build(
             attacker_hidden=attacker_hidden,
             recipe=recipe,
             importance=importance,
+            precisions=_listed(precisions),
+            policy=policy,
+            low=_values("low", low),
+            high=_values("high", high),
+            never=_listed(never),
             bounds=_bounds(bounds),
             seed=seed,
             out=out,
         )
+        if onnx:
+            from privet.jobs.export_bundle import export_tiers
+
+            result = {**result, "onnx": export_tiers(result["tiers"], out)}
     answer(
         result,
         protect_table(result),
@@ -93,73 +123,6 @@ def build(
     reason = f"noise was found for at most {found:.1%} of held-out vectors"
     print(f"privet: no tier was released: {reason}", file=sys.stderr)
     return 1
-
-
-def apply(
-    file: Path,
-    *,
-    bundle: Path,
-    budget: float,
-    out: Path,
-    key: Path | None = None,
-    changes: Path | None = None,
-    policy: Literal["modify_add", "modify_exist", "add_new"] | None = None,
-    keep: str = "",
-    json: Json = False,
-) -> None:
-    """Protect the records in FILE with a bundle, on this machine, without torch or network.
-
-    The same record always gets the same answer under the same key, bundle, budget and options, up
-    to float32 rounding, so asking again reveals nothing new. Releases of one record at several
-    budgets reveal more together: publish one. Columns are matched to the bundle's features by name
-    where the file has a header. The output has the input's format.
-
-    Parameters
-    ----------
-    file
-        Records to protect: `app:score` text, CSV, TSV or NPZ.
-    bundle
-        A bundle made by `privet protect build`.
-    budget
-        Expected change allowed: entries of a record (attribute) or L1 distance (membership).
-    out
-        The protected file; replaced only when all records are done.
-    key
-        The secret key, made on first use; by default the file that PRIVET_KEY names, or one in
-        this user's data folder.
-    changes
-        Write what changed, record by record, as JSON.
-    policy
-        Attribute protection: change only entries that are there (modify_exist), only add new ones
-        (add_new), or both (modify_add). What the bundle says unless given.
-    keep
-        Attribute protection: entries that you never want touched, by name or number, separated by
-        commas.
-    json
-        Print the summary as one JSON object.
-    """
-    from privet.device import Rules, load_bundle, load_or_create_key, protect_file
-    from privet.device.mechanism import default_key
-    from privet.device.rules import features_named
-
-    key_path = key or default_key()
-    opened = load_bundle(bundle)
-    untouched = [name.strip() for name in keep.split(",") if name.strip()]
-    mask = features_named(untouched, opened.features, opened.feature_names) if untouched else None
-    rules = None if policy is None and mask is None else Rules(policy=policy, keep=mask)
-    with progress():
-        summary = protect_file(
-            file,
-            opened,
-            budget=budget,
-            key=partial(load_or_create_key, key_path),
-            out=out,
-            changes=changes,
-            rules=rules,
-            untouchable=(bundle, key_path),
-        )
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
-    answer(summary, *lines, f"wrote {out}", as_json=json)
 
 
 def attack(
@@ -227,13 +190,13 @@ def attack(
     if known is not None:
         from privet.jobs.attribute_audit import audit_attribute_data
 
-        names = ("all" if attackers is None else attackers).split(",")
+        names = "all" if attackers is None else attackers
         with progress():
             found = audit_attribute_data(
                 known,
                 records=records,
                 labels=labels,
-                attackers=[name.strip() for name in names if name.strip()],
+                attackers=_listed(names),
                 hidden=attacker_hidden,
                 bundle=bundle,
                 budget=budget,
@@ -281,25 +244,6 @@ def _attackers_table(found: Mapping[str, Any]) -> RenderableType:
     return terminal.rich(tables.table(title, ("attacker", "right", "time"), rows, note=note))
 
 
-def check(bundle: Path, *, json: Json = False) -> int:
-    """Verify a bundle and print its card; exit status 1 if it missed Definitions 1-3.
-
-    Parameters
-    ----------
-    bundle
-        A bundle made by `privet protect build`.
-    json
-        Print the card as one JSON object.
-    """
-    from privet.device import load_bundle
-    from privet.report.definitions import passed
-    from privet.report.terminal import card_table
-
-    card = load_bundle(bundle).card
-    answer(card, "the bundle is whole and well-formed", card_table(card), as_json=json)
-    return 1 if passed(card.get("definitions")) is False else 0
-
-
 def _speedups(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
@@ -307,6 +251,22 @@ def _speedups(text: str) -> tuple[float, ...]:
         raise OptionError(
             f"--speedups takes numbers separated by commas, e.g. 50,100; got {text!r}"
         ) from None
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _values(option: str, text: str) -> float | list[float] | None:
+    """Return one number or several; None for nothing."""
+    try:
+        values = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise OptionError(
+            f"--{option} takes one number in 0..1, or one a feature, separated by commas; "
+            f"got {text[:40]!r}"
+        ) from None
+    return values if len(values) > 1 else (values[0] if values else None)
 
 
 def _bounds(text: str) -> dict[str, float]:

@@ -1,0 +1,221 @@
+"""`privet protect apply`, `check` and `serve`: the person's side, without torch or network."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from privet.cli.console import Json, answer, progress
+from privet.errors import OptionError
+
+Flag = Parameter(negative="")
+
+
+def apply(
+    file: Path,
+    *,
+    bundle: Path,
+    budget: float,
+    out: Path | None = None,
+    dry_run: Annotated[bool, Flag] = False,
+    key: Path | None = None,
+    changes: Path | None = None,
+    policy: Literal["modify_add", "modify_exist", "add_new"] | None = None,
+    keep: str = "",
+    extra: Literal["refuse", "keep", "drop"] = "refuse",
+    format: Literal["pairs", "csv", "tsv", "parquet", "npz"] | None = None,
+    max_memory: float | None = None,
+    max_ms: float | None = None,
+    trusted: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Protect the records in FILE with a bundle, on this machine, without torch or network.
+
+    The same record always gets the same answer under the same key, bundle, budget and options, up
+    to float32 rounding, so asking again reveals nothing new. Releases of one record at several
+    budgets reveal more together: publish one. Columns are matched to the bundle's features by name
+    where the file has a header. The output has the input's format. Memory does not grow with the
+    number of records.
+
+        privet protect apply ratings.csv --bundle cities.safetensors --budget 2 --out noisy.csv
+        privet protect apply ratings.csv --bundle bundles --budget 2 --dry-run --changes see.txt
+
+    Parameters
+    ----------
+    file
+        Records to protect: `app:score` text, CSV, TSV, Parquet or NPZ, told by the ending; or - for
+        standard input.
+    bundle
+        A bundle made by `privet protect build`, or a folder of them: then the strongest is taken,
+        of those that fit --max-memory and --max-ms.
+    budget
+        Expected change allowed: entries of a record (attribute) or L1 distance (membership).
+    out
+        The protected file, replaced only when all records are done; or - for standard output.
+    dry_run
+        Do all but write: see with --changes, or in the summary, what would become of the records.
+        Where there is no key yet, a passing one is used, and a later run releases something else.
+    key
+        The secret key, made on first use; by default the file that PRIVET_KEY names, or one in
+        this user's data folder.
+    changes
+        Write what changed, record by record: as text that reads well if its name ends in .txt,
+        else as JSON. For your eyes only.
+    policy
+        Attribute protection: change only entries that are there (modify_exist), only add new ones
+        (add_new), or both (modify_add). What the bundle says unless given.
+    keep
+        Attribute protection: entries that you never want touched, by name or number, separated by
+        commas.
+    extra
+        Columns of a CSV, TSV or Parquet file that the bundle does not know: refuse the file, keep
+        them as they are (they are not protected, and may give away what the rest hides), or drop.
+    format
+        The format of FILE, where its name does not say.
+    max_memory
+        The most memory to take, in MB, Python itself included.
+    max_ms
+        The most time to take for a record, in milliseconds.
+    trusted
+        The public key of whoever you trust to make bundles: a bundle that it did not sign is
+        refused. See `privet protect sign`.
+    json
+        Print the summary as one JSON object.
+    """
+    from privet.device import Rules, load_bundle, load_or_create_key, protect_file
+    from privet.device.mechanism import default_key
+    from privet.device.records import rehearsal_key
+    from privet.device.rules import features_named
+
+    if (out is None) != dry_run:
+        raise OptionError("say where the protected records go, --out FILE, or else --dry-run")
+    if json and str(out) == "-":
+        raise OptionError("standard output cannot hold both records and --json; name a file")
+    key_path = key or default_key()
+    chosen = _chosen(bundle, trusted=trusted, max_memory=max_memory, max_ms=max_ms)
+    with _trustworthy(chosen, trusted) as path:
+        opened = load_bundle(path)
+    untouched = [name.strip() for name in keep.split(",") if name.strip()]
+    mask = features_named(untouched, opened.features, opened.feature_names) if untouched else None
+    rules = None if policy is None and mask is None else Rules(policy=policy, keep=mask)
+    with progress():
+        summary = protect_file(
+            file,
+            opened,
+            budget=budget,
+            key=partial(rehearsal_key if dry_run else load_or_create_key, key_path),
+            out=out,
+            changes=changes,
+            rules=rules,
+            untouchable=(chosen, key_path),
+            extra=extra,
+            format=format,
+        )
+    summary = {**summary, "bundle": str(chosen)}
+    if str(out) == "-":
+        return
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
+    answer(summary, *lines, f"wrote {out}" if out else "wrote nothing: a dry run", as_json=json)
+
+
+def check(bundle: Path, *, trusted: Path | None = None, json: Json = False) -> int:
+    """Verify a bundle, run its self-test, and print its card.
+
+    Exit status 1 if it missed Definitions 1-3.
+
+    Parameters
+    ----------
+    bundle
+        A bundle made by `privet protect build`.
+    trusted
+        The public key of whoever you trust to make bundles, who must have signed it.
+    json
+        Print the card as one JSON object.
+    """
+    from privet.device import load_bundle, run_self_test
+    from privet.report.definitions import passed
+    from privet.report.terminal import card_table
+
+    with _trustworthy(bundle, trusted) as path:
+        opened = load_bundle(path)
+    run_self_test(opened)
+    card, cases = opened.card, len(opened.self_test)
+    lines = [f"the bundle is whole and well-formed, and answers its {cases} test records right"]
+    if trusted is not None:
+        lines.append(f"signed by the key in {trusted}")
+    answer(card, *lines, card_table(card), as_json=json)
+    return 1 if passed(card.get("definitions")) is False else 0
+
+
+def serve(
+    bundle: Path,
+    *,
+    port: int | None = None,
+    out: Path | None = None,
+    trusted: Path | None = None,
+) -> None:
+    """Protect files on a page in your browser, with a bundle for attribute protection.
+
+    The page shows what could be guessed from a file, which entries would change and how the guess
+    moves, and saves the protected file. Everything happens in the page: it may not send anything
+    anywhere, and works offline. It is served to this machine alone, until Ctrl-C.
+
+    Parameters
+    ----------
+    bundle
+        A bundle made by `privet protect build`.
+    port
+        Where to serve on this machine, 8473 unless given; 0 takes any that is free.
+    out
+        Do not serve, but write the page as files to this folder, for any web server.
+    trusted
+        The public key of whoever you trust to make bundles, who must have signed it.
+    """
+    from privet.page import DEFAULT_PORT, write_page
+    from privet.page import serve as serve_page
+
+    with _trustworthy(bundle, trusted) as path:
+        if out is not None:
+            written = write_page(path, out)
+            print(f"wrote {len(written)} files to {out}; any web server can serve them")
+            return
+        serve_page(path, port=DEFAULT_PORT if port is None else port, ready=_served)
+
+
+def _served(address: str) -> None:
+    print(f"open {address} in your browser; Ctrl-C ends", flush=True)
+
+
+@contextmanager
+def _trustworthy(bundle: Path, trusted: Path | None) -> Iterator[Path]:
+    """Give a path whose content the trusted key signed, where there is one."""
+    if trusted is None:
+        yield bundle
+        return
+    from privet.signatures import verified
+
+    with verified(bundle, trusted) as path:
+        yield path
+
+
+def _chosen(
+    bundle: Path, *, trusted: Path | None, max_memory: float | None, max_ms: float | None
+) -> Path:
+    """Return the bundle to use: the one named, or the strongest of a folder that fits."""
+    if not bundle.is_dir():
+        if (max_memory, max_ms) != (None, None):
+            raise OptionError(
+                f"--max-memory and --max-ms choose from a folder of bundles; {bundle} is none"
+            )
+        return bundle
+    from privet.device import pick
+
+    found = sorted(bundle.glob("*.safetensors"))
+    if not found:
+        raise OptionError(f"there is no .safetensors bundle in {bundle}")
+    with ExitStack() as stack:
+        places = {stack.enter_context(_trustworthy(path, trusted)): path for path in found}
+        return places[pick(list(places), max_memory=max_memory, max_ms=max_ms)]

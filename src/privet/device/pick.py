@@ -1,0 +1,118 @@
+"""Which of several tiers a device should run: the best one within its memory and patience."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from privet.device.attribute import MEMORY
+from privet.device.bundle import Outline, load_bundle, outline
+from privet.device.case import dense
+from privet.device.protect import Bundle
+from privet.device.quantize import PRECISIONS
+from privet.device.releases import STOPS
+from privet.device.self_test import KEY, made_up
+from privet.errors import OptionError
+
+MB = 1e6
+RUNTIME = 37.0  # MB: Python with NumPy and this package, before any bundle
+PATIENCE = 1.0  # seconds of trying, after which one tier's speed is known well enough
+
+
+def pick(
+    paths: Sequence[Path], *, max_memory: float | None = None, max_ms: float | None = None
+) -> Path:
+    """Return the best of several bundles that fits: most MACs, then the finest precision.
+
+    Parameters
+    ----------
+    paths
+        Bundle files of one kind, and for the same number of features.
+    max_memory
+        Most MB (of a million bytes) that the whole process may take while it protects one record;
+        see `memory_needed`. Many records at once take up to 130 MB more, for speed's sake.
+    max_ms
+        Most milliseconds that one record may take on this machine, not counting start and
+        loading; tried here with made-up records, the best bundle first.
+
+    Raises
+    ------
+    BundleError
+        When a file is no usable bundle.
+    OptionError
+        When limits are not above 0, bundles do not go together, or none fits; the message then
+        names the smallest need.
+    """
+    for name, limit in (("memory", max_memory), ("milliseconds", max_ms)):
+        if limit is not None and not limit > 0:
+            raise OptionError(f"the most {name} must be above 0; got {limit:g}")
+    found = {path: outline(path) for path in paths}
+    _check_alike(found)
+    order = sorted(paths, key=lambda path: _rank(found[path]))
+    needs = {path: memory_needed(found[path]) for path in order}
+    small = [path for path in order if max_memory is None or needs[path] <= max_memory]
+    if not small:
+        least = min(order, key=needs.__getitem__)
+        raise OptionError(
+            f"no bundle fits into {max_memory:g} MB: {least} takes least, about {needs[least]:.0f}"
+        )
+    if max_ms is None:
+        return small[0]
+    taken = {}
+    for path in small:
+        taken[path] = milliseconds(load_bundle(path))
+        if taken[path] <= max_ms:
+            return path
+    quickest = min(taken, key=taken.__getitem__)
+    raise OptionError(
+        f"no bundle takes at most {max_ms:g} ms a record here: "
+        f"{quickest} is quickest, about {taken[quickest]:.3g}"
+    )
+
+
+def memory_needed(found: Outline) -> float:
+    """Estimate the MB that a process needs to protect one record at a time with a bundle.
+
+    That is Python and NumPy, 4 bytes a parameter whatever the precision, a second copy of the first
+    layer without what never changes, and what the search of one record holds.
+    """
+    inputs, *hidden, outputs = found.layers
+    first = inputs * hidden[0]
+    parameters = sum((a + 1) * b for a, b in zip(found.layers[:-1], found.layers[1:], strict=True))
+    if found.kind == "membership":
+        return RUNTIME + 4 * (2 * parameters) / MB
+    record = 4 * outputs * (inputs + 4 * sum(hidden) + 12 * STOPS * outputs)
+    return RUNTIME + (4 * (parameters + first) + min(record, MEMORY)) / MB
+
+
+def milliseconds(bundle: Bundle) -> float:
+    """Measure how long protecting one record takes, alone: the median over some made-up ones."""
+    cases, taken = made_up(bundle), []
+    began = perf_counter()
+    for case in (cases[0], *cases):  # the first one warms caches up
+        record = dense(bundle.kind, case.record, bundle.features)[None]
+        started = perf_counter()
+        bundle.protect(record, budget=case.budget, key=KEY)
+        taken.append(1000 * (perf_counter() - started))
+        if perf_counter() - began > PATIENCE:
+            break
+    return float(np.median(taken[1:] or taken))
+
+
+def _rank(found: Outline) -> tuple[int, int]:
+    macs = sum(a * b for a, b in zip(found.layers[:-1], found.layers[1:], strict=True))
+    return -macs, PRECISIONS.index(found.precision)
+
+
+def _check_alike(found: dict[Path, Outline]) -> None:
+    """Refuse bundles that no person could choose from for one and the same file."""
+    if not found:
+        raise OptionError("there is no bundle to pick from; name at least one")
+    (first, like), *others = found.items()
+    for path, other in others:
+        if (other.kind, other.layers[0]) != (like.kind, like.layers[0]):
+            raise OptionError(
+                f"{first} protects {like.kind} with {like.layers[0]} features and {path} "
+                f"{other.kind} with {other.layers[0]}; pick from bundles of one kind"
+            )
