@@ -27,17 +27,27 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> installing privet with its test tools into $(VENV) (a few minutes the first time)"
-	@$(PIP) --editable '.[train,onnx,report,dev]'
+	@$(PIP) --editable '.[train,onnx,parquet,sign,report,dev]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run  ## the guided tour: both stories in about a minute, report in demo/
 	@echo "==> the guided tour, about a minute; report in demo/"
 	@$(BIN)/privet demo --out demo
 
+# The page needs nothing to run. Its types are checked, and its accessibility tested, by packages
+# of npm; where there is none, these checks are left out.
+PAGE_TOOLS := node_modules/.installed
+
+$(PAGE_TOOLS): package.json package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "==> installing the page's checkers into node_modules" && \
+	  npm ci --silent --no-audit --no-fund && touch $@; \
+	else echo "==> no npm: the page's types and accessibility are not checked"; fi
+
 # A file of tests stays on one processor: what it prepares is prepared once.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test: $(VENV)/.dev  ## every test, the slow ones too
+test: $(VENV)/.dev $(PAGE_TOOLS)  ## every test, the slow ones too
 	@echo "==> running all tests"
 	@$(PYTEST)
 
@@ -45,7 +55,7 @@ check: lint  ## lint, and the fast tests
 	@echo "==> fast tests"
 	@$(PYTEST) -m "not slow" -q
 
-lint: $(VENV)/.dev  ## style, format, strict types, import directions
+lint: $(VENV)/.dev $(PAGE_TOOLS)  ## style, format, strict types, import directions
 	@echo "==> ruff: lint and format"
 	@$(BIN)/ruff check src tests benchmarks docs
 	@$(BIN)/ruff format --check src tests benchmarks docs
@@ -53,6 +63,7 @@ lint: $(VENV)/.dev  ## style, format, strict types, import directions
 	@$(BIN)/mypy
 	@echo "==> import-linter: the layers"
 	@$(BIN)/lint-imports --no-cache
+	@if [ -e $(PAGE_TOOLS) ]; then echo "==> tsc: types of the page" && npm run --silent check; fi
 
 format: $(VENV)/.dev  ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix src tests benchmarks docs

@@ -1,0 +1,104 @@
+// What the key decided for one record, and what it decided among.
+
+import { byId, make } from "./dom.js";
+import { largest } from "./network.js";
+import { changeInWords, className, counted, featureName, percent, score } from "./words.js";
+
+/** @typedef {import("./types.js").Bundle} Bundle */
+/** @typedef {import("./types.js").Change} Change */
+/** @typedef {import("./types.js").Plan} Plan */
+
+const SHOWN = 12; // entries in the table of chances
+
+/**
+ * Return the changes that a plan may make, each with its probability; largest first.
+ *
+ * @param {Plan} plan
+ * @returns {{change: Change, chance: number}[]}
+ */
+export function chances({ candidates, psi }) {
+  /** @type {Map<string, {change: Change, chance: number}>} */
+  const found = new Map();
+  candidates.forEach(({ changes }, number) => {
+    for (const change of psi[number] > 0 ? changes : []) {
+      const name = `${change.feature} ${change.after}`;
+      const entry = found.get(name) ?? { change, chance: 0 };
+      entry.chance += psi[number];
+      found.set(name, entry);
+    }
+  });
+  return [...found.values()].sort(
+    (a, b) => b.chance - a.chance || a.change.feature - b.change.feature,
+  );
+}
+
+/**
+ * Show the release that the person's key leads to.
+ *
+ * @param {Bundle} bundle
+ * @param {import("./types.js").Release} release
+ */
+export function drawRelease(bundle, release) {
+  const { changes } = release;
+  const many = counted(
+    changes.length,
+    "entry of this record changes",
+    "entries of this record change",
+  );
+  byId("decided", HTMLElement).textContent = changes.length
+    ? `Under your key, ${many}:`
+    : "Under your key, this record stays as it is. Others change, and nobody can tell which did.";
+  byId("release", HTMLElement).replaceChildren(
+    ...changes.map((change) =>
+      make("li", { class: kindOf(change) }, capital(changeInWords(bundle, change))),
+    ),
+  );
+  const guess = largest(release.posterior);
+  const sure = percent(release.posterior[guess]);
+  byId("after-release", HTMLElement).textContent =
+    `Of the protected record the model says ${className(bundle, guess)}, and is ${sure} sure.`;
+}
+
+/**
+ * Show which entries could change, and how likely each is to.
+ *
+ * @param {Bundle} bundle
+ * @param {Plan} plan
+ * @param {(feature: number) => void} keep called with an entry that the person ticks
+ */
+export function drawChances(bundle, plan, keep) {
+  const found = chances(plan);
+  const rows = found.slice(0, SHOWN).map(({ change, chance }) => {
+    const name = featureName(bundle, change.feature);
+    const tick = make(
+      "button",
+      { type: "button", class: "link", "aria-label": `Leave ${name} untouched` },
+      "leave",
+    );
+    tick.addEventListener("click", () => keep(change.feature));
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, name),
+      make("td", {}, `${score(change.before)} \u2192 ${score(change.after)}`),
+      make("td", {}, percent(chance)),
+      make("td", {}, tick),
+    );
+  });
+  byId("chances", HTMLTableElement).tBodies[0].replaceChildren(...rows);
+  const left = found.length - rows.length;
+  byId("more-chances", HTMLElement).textContent =
+    `${left > 0 ? `And ${counted(left, "less likely change")}. ` : ""}` +
+    `On average ${plan.expectedCost.toFixed(1)} entries change.`;
+}
+
+/** @param {Change} change */
+function kindOf(change) {
+  if (change.before === 0) return "added";
+  return change.after === 0 ? "removed" : "moved";
+}
+
+/** @param {string} text */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
