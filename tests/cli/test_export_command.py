@@ -186,3 +186,20 @@ def test_a_missing_extra_is_named(sparse, tmp_path):
     assert "pip install 'privet[onnx]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_bundle_becomes_onnx(tmp_path, capsys):
+    bundle = tmp_path / "b.safetensors"
+    rng = np.random.default_rng(0)
+    weights = (rng.normal(size=(8, 5)).astype("f4"), rng.normal(size=(3, 8)).astype("f4"))
+    network = privet.device.Network(weights, (np.zeros(8, "f4"), np.zeros(3, "f4")))
+    privet.device.write_bundle(privet.device.Bundle("attribute", network), bundle)
+    written = exported(capsys, bundle, tmp_path / "b.onnx")
+    assert written["layers"] == [5, 8, 3]
+    records = rng.random((4, 5)).astype("f4")
+    session = onnxruntime.InferenceSession(tmp_path / "b.onnx")
+    (logits,) = session.run(["logits"], {"inputs": records})
+    np.testing.assert_allclose(logits, network.logits(records), atol=1e-4)
+    assert run(["export", str(bundle), "--out", str(tmp_path / "c.onnx"), "--half"]) == 2
+    assert run(["export", str(bundle), "--out", str(tmp_path / "c.safetensors")]) == 2
+    assert len(list(tmp_path.iterdir())) == 2
