@@ -59,8 +59,42 @@ APPLYING = {
     "unknown feature to keep": (APPLY.format("good.txt", "new.txt") + " --keep 1,chess", "'chess'"),
     "feature beyond the last": (APPLY.format("good.txt", "new.txt") + " --keep 4", "0..3"),
     "unknown policy": (APPLY.format("good.txt", "new.txt") + " --policy delete", "add_new"),
+    "neither output nor dry run": (APPLY.partition(" --key")[0].format("good.txt"), "--dry-run"),
+    "output and dry run": (APPLY.format("good.txt", "new.txt") + " --dry-run", "--dry-run"),
+    "two things on standard output": (APPLY.format("good.txt", "-") + " --json", "--json"),
+    "standard input of no format": (APPLY.format("-", "new.txt"), "format"),
+    "unknown format": (APPLY.format("good.txt", "new.txt") + " --format xml", "xml"),
+    "output of another format": (APPLY.format("good.txt", "new.csv"), "new.csv"),
+    "option for a file": (APPLY.format("--bogus good.txt", "new.txt"), "--bogus"),
+    "option for the output": (APPLY.format("good.txt", "--dry-run"), "./--dry-run"),
+    "changes on standard output": (APPLY.format("good.txt", "new.txt") + " --changes -", "changes"),
+    "changes over the key": (APPLY.format("good.txt", "new.txt") + " --changes key", "key"),
+    "output over the bundle": (APPLY.format("good.txt", "bundle.safetensors"), "overwritten"),
+    "unknown way with columns": (APPLY.format("good.txt", "new.txt") + " --extra hide", "hide"),
+    "limit without a choice": (APPLY.format("good.txt", "new.txt") + " --max-ms 5", "--max-ms"),
+    "folder of no bundle": (APPLY.format("good.txt", "new.txt") + " --bundle folder", "folder"),
+    "folder with a bad bundle": (APPLY.format("good.txt", "new.txt") + " --bundle .", "truncated"),
+    "check a folder": ("protect check folder", "folder"),
     "check a truncated bundle": ("protect check truncated.safetensors", "truncated.safetensors"),
     "check a missing bundle": ("protect check no.safetensors", "no.safetensors"),
+}
+SERVING = {
+    "missing bundle": ("protect serve no.safetensors", "no.safetensors"),
+    "edited bundle": ("protect serve edited.safetensors --out new", "digest"),
+    "port and folder": ("protect serve bundle.safetensors --port 0 --out new", "--port"),
+    "no port": ("protect serve bundle.safetensors --port 70000", "70000"),
+    "other files in the folder": ("protect serve bundle.safetensors --out folder", "mine.txt"),
+    "file for a folder": ("protect serve bundle.safetensors --out earlier.csv", "earlier.csv"),
+}
+SIGNING = {
+    "key there already": ("protect keygen --private new.pem --public key", "already"),
+    "keys in one place": ("protect keygen --private new.pem --public new.pem", "already"),
+    "missing key": ("protect sign bundle.safetensors --key no.pem", "no.pem"),
+    "no signing key": ("protect sign bundle.safetensors --key key", "private Ed25519"),
+    "key others can read": ("protect sign bundle.safetensors --key loose-key", "chmod 600"),
+    "missing file": ("protect sign no.safetensors --key key", "key"),
+    "no key to trust": ("protect check bundle.safetensors --trusted good.txt", "public Ed25519"),
+    "missing key to trust": ("protect serve bundle.safetensors --trusted no.pem", "no.pem"),
 }
 BUILDING = {
     "missing file": ("protect build missing.csv --out new", "missing.csv"),
@@ -92,6 +126,17 @@ BUILDING = {
         "protect build digits --importance random --out new --kind membership",
         "only",
     ),
+    "unknown precision": (f"protect build fine.csv --out new --precisions int4 {SMALL}", "int4"),
+    "precision twice": (f"protect build fine.csv --out new --precisions int8,int8 {SMALL}", "int8"),
+    "no precision": (f"protect build fine.csv --out new --precisions , {SMALL}", "precision"),
+    "unknown policy": (f"protect build fine.csv --out new --policy delete {SMALL}", "add_new"),
+    "value above 1": (f"protect build fine.csv --out new --high 1.5 {SMALL}", "1.5"),
+    "value a word": (f"protect build fine.csv --out new --low least {SMALL}", "--low"),
+    "value NaN": (f"protect build fine.csv --out new --low nan {SMALL}", "low"),
+    "values of other features": (f"protect build fine.csv --out new --low 0,0,0 {SMALL}", "3"),
+    "low above high": (f"protect build fine.csv --out new --low 0.6 --high 0.4 {SMALL}", "0.6"),
+    "unknown feature": (f"protect build fine.csv --out new --never chess {SMALL}", "chess"),
+    "rules of membership": ("protect build digits --never 1 --out new", "attribute"),
     "output in no run": (f"protect build fine.csv --out folder {SMALL}", "folder"),
     "output in another run": (f"protect build fine.csv --out run {SMALL}", "prune"),
 }
@@ -108,6 +153,17 @@ USAGE = {
 
 @cases(APPLYING)
 def test_apply_and_check_refuse(command, word, place, capsys):
+    assert_refused(command, word, place=place, capsys=capsys)
+
+
+@cases(SERVING)
+def test_serve_refuses(command, word, place, capsys):
+    assert_refused(command, word, place=place, capsys=capsys)
+
+
+@cases(SIGNING)
+def test_signing_and_trusting_refuse(command, word, place, capsys):
+    pytest.importorskip("cryptography")
     assert_refused(command, word, place=place, capsys=capsys)
 
 

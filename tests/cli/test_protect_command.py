@@ -6,22 +6,13 @@ import numpy as np
 import pytest
 
 from cli.commands import asked, refusal, the_json
+from cli.person import NAMES, handmade, write_csv, write_people
 from cli.refusals import snapshot
 from privet.cli import run
-from privet.device import Bundle, Network, Settings, load_bundle, write_bundle
+from privet.device import Bundle, Settings, load_bundle, write_bundle
 from privet.jobs.attribute_training import RECIPES
 
-NAMES = ("maps", "chess", "7", "bank app", "news", "radio")
 BUILD = "protect build {} --hidden 16 --attacker-hidden 8 --speedups 2 --seed 1 --out {}"
-
-
-def handmade(*sizes):
-    rng = np.random.default_rng(0)
-    shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-    return Network(
-        tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes),
-        tuple(np.zeros(shape[0], np.float32) for shape in shapes),
-    )
 
 
 @pytest.fixture
@@ -44,13 +35,8 @@ def ratings(tmp_path):
     """A file of 80 records, half of whose entries are 0; no value is what a change makes of it."""
     rng = np.random.default_rng(1)
     values = np.where(rng.random((80, 6)) < 0.5, 0, rng.integers(1, 5, (80, 6)) / 5)
-    write(tmp_path / "mine.csv", values)
+    write_csv(tmp_path / "mine.csv", values)
     return values
-
-
-def write(path, values):
-    lines = [",".join(f"{value:g}" for value in row) for row in values]
-    path.write_text("\n".join([",".join(NAMES), *lines]) + "\n")
 
 
 def applied(bundle, folder, *options):
@@ -161,18 +147,7 @@ def test_rules_for_confidences_are_refused_before_a_key_is_made(tmp_path, capsys
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     """A table of 200 users, whose six ratings tell one of three cities."""
-    rng = np.random.default_rng(2)
-    cities = rng.integers(0, 3, 200)
-    likes = np.array([[9, 1, 1, 5, 5, 1], [1, 9, 1, 5, 1, 5], [1, 1, 9, 1, 5, 5]]) / 10
-    rated = rng.random((200, 6)) < likes[cities]
-    values = rated * rng.integers(1, 6, (200, 6)) / 5
-    path = tmp_path_factory.mktemp("people") / "people.csv"
-    lines = [
-        ",".join([*(f"{v:g}" for v in row), str(city)])
-        for row, city in zip(values, cities, strict=True)
-    ]
-    path.write_text("\n".join([",".join([*NAMES, "label"]), *lines]) + "\n")
-    return path
+    return write_people(tmp_path_factory.mktemp("people") / "people.csv")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ status: 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -72,6 +73,8 @@ def build() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    # Whoever ends the process politely gets what Ctrl-C gets: temporary files are cleared away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -92,7 +95,10 @@ def run(arguments: Sequence[str]) -> int:
             f"this command needs the package {package!r}: pip install 'privet[train,report]'", 2
         )
     except KeyboardInterrupt:
-        return _fail("interrupted; an unfinished run goes on when its command is repeated", 130)
+        return _fail(
+            "interrupted; no file is half-written, and a run goes on when its command is repeated",
+            130,
+        )
     except BrokenPipeError:
         # The reader of our stdout (head, less) has gone: stop quietly, flush nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
 """`privet protect apply`, `check` and `serve`: the person's side, without torch or network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,22 @@ from privet.errors import OptionError
 Flag = Parameter(negative="")
 
 
+def _no_option(_: object, path: Path | None) -> None:
+    """Refuse what was meant as an option, since a path that may be ``-`` takes such words, too."""
+    name = str(path)
+    if name.startswith("-") and name != "-":
+        raise ValueError(f"It looks like an option; write ./{name} if it is a file")
+
+
+OrStandard = Parameter(allow_leading_hyphen=True, validator=_no_option)
+
+
 def apply(
-    file: Path,
+    file: Annotated[Path, OrStandard],
     *,
     bundle: Path,
     budget: float,
-    out: Path | None = None,
+    out: Annotated[Path | None, OrStandard] = None,
     dry_run: Annotated[bool, Flag] = False,
     key: Path | None = None,
     changes: Path | None = None,
@@ -42,6 +52,7 @@ def apply(
 
         privet protect apply ratings.csv --bundle cities.safetensors --budget 2 --out noisy.csv
         privet protect apply ratings.csv --bundle bundles --budget 2 --dry-run --changes see.txt
+        make-ratings | privet protect apply - --format csv --bundle bundles --budget 2 --out -
 
     Parameters
     ----------
@@ -50,11 +61,12 @@ def apply(
         standard input.
     bundle
         A bundle made by `privet protect build`, or a folder of them: then the strongest is taken,
-        of those that fit --max-memory and --max-ms.
+        which has most MACs and the finest precision, of those that fit --max-memory and --max-ms.
     budget
         Expected change allowed: entries of a record (attribute) or L1 distance (membership).
     out
-        The protected file, replaced only when all records are done; or - for standard output.
+        The protected file, replaced only when all records are done; or - for standard output,
+        which then holds the records and nothing else.
     dry_run
         Do all but write: see with --changes, or in the summary, what would become of the records.
         Where there is no key yet, a passing one is used, and a later run releases something else.
@@ -110,21 +122,30 @@ def apply(
             out=out,
             changes=changes,
             rules=rules,
-            untouchable=(chosen, key_path),
+            untouchable=(chosen, key_path, *_evidence(chosen, trusted)),
             extra=extra,
             format=format,
         )
     summary = {**summary, "bundle": str(chosen)}
     if str(out) == "-":
         return
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in summary.items()]
-    answer(summary, *lines, f"wrote {out}" if out else "wrote nothing: a dry run", as_json=json)
+    done = f"wrote {out}" if out else "wrote nothing: a dry run"
+    answer(summary, *_in_words(summary), done, as_json=json)
+
+
+def _in_words(summary: Mapping[str, object]) -> list[str]:
+    return [
+        f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}"
+        for name, value in summary.items()
+        if name != "dry_run"
+    ]
 
 
 def check(bundle: Path, *, trusted: Path | None = None, json: Json = False) -> int:
     """Verify a bundle, run its self-test, and print its card.
 
-    Exit status 1 if it missed Definitions 1-3.
+    The self-test is a few records in the bundle, with the answers that any device must give.
+    Exit status 1 if the bundle missed Definitions 1-3.
 
     Parameters
     ----------
@@ -136,17 +157,24 @@ def check(bundle: Path, *, trusted: Path | None = None, json: Json = False) -> i
         Print the card as one JSON object.
     """
     from privet.device import load_bundle, run_self_test
+    from privet.device.bundle import outline
     from privet.report.definitions import passed
     from privet.report.terminal import card_table
 
     with _trustworthy(bundle, trusted) as path:
-        opened = load_bundle(path)
+        opened, stored = load_bundle(path), outline(path)
     run_self_test(opened)
     card, cases = opened.card, len(opened.self_test)
-    lines = [f"the bundle is whole and well-formed, and answers its {cases} test records right"]
+    sizes = ", ".join(f"{size:,}" for size in stored.layers)
+    weights = f"layers of {sizes} units, weights stored as {stored.precision}"
+    lines = [
+        f"the bundle is whole and well-formed, and answers its {cases} test records right",
+        f"for {stored.kind} protection: {weights}",
+    ]
     if trusted is not None:
         lines.append(f"signed by the key in {trusted}")
-    answer(card, *lines, card_table(card), as_json=json)
+    shown = card_table(card) if card else "its maker left the card empty"
+    answer(card, *lines, shown, as_json=json)
     return 1 if passed(card.get("definitions")) is False else 0
 
 
@@ -160,8 +188,8 @@ def serve(
     """Protect files on a page in your browser, with a bundle for attribute protection.
 
     The page shows what could be guessed from a file, which entries would change and how the guess
-    moves, and saves the protected file. Everything happens in the page: it may not send anything
-    anywhere, and works offline. It is served to this machine alone, until Ctrl-C.
+    moves, and saves the protected file. Everything happens in the page, which sends nothing and
+    works offline. It is served to this machine alone, until Ctrl-C.
 
     Parameters
     ----------
@@ -170,17 +198,20 @@ def serve(
     port
         Where to serve on this machine, 8473 unless given; 0 takes any that is free.
     out
-        Do not serve, but write the page as files to this folder, for any web server.
+        Do not serve, but write the page as files to this folder, for any web server that speaks
+        https.
     trusted
         The public key of whoever you trust to make bundles, who must have signed it.
     """
     from privet.page import DEFAULT_PORT, write_page
     from privet.page import serve as serve_page
 
+    if out is not None and port is not None:
+        raise OptionError("--port is for serving and --out for not serving; give one of them")
     with _trustworthy(bundle, trusted) as path:
         if out is not None:
             written = write_page(path, out)
-            print(f"wrote {len(written)} files to {out}; any web server can serve them")
+            print(f"wrote {len(written)} files to {out}, for any web server that speaks https")
             return
         serve_page(path, port=DEFAULT_PORT if port is None else port, ready=_served)
 
@@ -201,6 +232,15 @@ def _trustworthy(bundle: Path, trusted: Path | None) -> Iterator[Path]:
         yield path
 
 
+def _evidence(bundle: Path, trusted: Path | None) -> tuple[Path, ...]:
+    """Return the files that a bundle was verified with."""
+    if trusted is None:
+        return ()
+    from privet.signatures import signature_of
+
+    return trusted, signature_of(bundle)
+
+
 def _chosen(
     bundle: Path, *, trusted: Path | None, max_memory: float | None, max_ms: float | None
 ) -> Path:
@@ -218,4 +258,14 @@ def _chosen(
         raise OptionError(f"there is no .safetensors bundle in {bundle}")
     with ExitStack() as stack:
         places = {stack.enter_context(_trustworthy(path, trusted)): path for path in found}
-        return places[pick(list(places), max_memory=max_memory, max_ms=max_ms)]
+        try:
+            return places[pick(list(places), max_memory=max_memory, max_ms=max_ms)]
+        except OptionError as error:
+            raise OptionError(_by_name(str(error), places)) from None
+
+
+def _by_name(message: str, places: Mapping[Path, Path]) -> str:
+    """Name the bundles that were asked for in place of the verified copies of them."""
+    for place, path in places.items():
+        message = message.replace(str(place), str(path))
+    return message

@@ -67,9 +67,11 @@ def build(
     policy
         What bundles for attribute protection may change: entries that are there (modify_exist),
         absent ones (add_new), or both (modify_add, the default).
-    low, high
-        The lowest and highest legal value of a feature, in 0..1: one number (0 and 1 by default),
-        or one a feature, separated by commas.
+    low
+        The lowest legal value of an entry that is there, in 0..1: one number (0 by default), or one
+        a feature, separated by commas.
+    high
+        The highest legal value, in 0..1: one number (1 by default), or one a feature.
     never
         Features that no release changes, by name or number, separated by commas; those that almost
         no training user has are among them anyway.
@@ -106,14 +108,17 @@ def build(
             seed=seed,
             out=out,
         )
+        exported = []
         if onnx:
             from privet.jobs.export_bundle import export_tiers
 
-            result = {**result, "onnx": export_tiers(result["tiers"], out)}
+            exported = export_tiers(result["tiers"], out)
+            result = {**result, "onnx": exported}
     answer(
         result,
         protect_table(result),
         definitions_table(result),
+        *(f"wrote {each['file']}" for each in exported),
         f"Next: privet report {quote(str(out))}",
         as_json=json,
     )

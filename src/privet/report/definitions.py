@@ -136,7 +136,7 @@ def _row(bound: Bound, build: Document) -> tuple[str, ...]:
     worst = UNMEASURED
     if known:
         _, one, tier = max(known, key=lambda entry: entry[0])
-        worst = f"{one.figure} ({wording.speedup(tier['asked_speedup'])})"
+        worst = f"{one.figure} ({wording.tier(tier)})"
     shown = wording.MISSING if limit is None else wording.level(limit)
     return (bound.name, bound.what, f"{bound.symbol} = {shown}", worst, said)
 

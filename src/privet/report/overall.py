@@ -6,6 +6,9 @@ from typing import Any
 
 from privet.report import wording
 
+PRECISIONS = ("float32", "float16", "int8")
+"""Those of a tier's weights, from the finest down."""
+
 Findings = Sequence[Mapping[str, Any]]
 
 
@@ -57,6 +60,33 @@ def budgets(build: Mapping[str, Any]) -> list[str]:
     """Return the keys of all budgets of a protection build's tiers, from the lowest up."""
     keys = {key for tier in build["tiers"] for key in tier.get("attack_accuracy_by_budget") or {}}
     return sorted(keys, key=float)
+
+
+def finest(build: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a protection build's tiers, of each speed-up the one of the finest precision only.
+
+    Figures hang on the speed-up far more than on the precision, so these stand for all in a plot.
+    """
+    best: dict[float | None, Mapping[str, Any]] = {}
+    for tier in build["tiers"]:
+        speedup = wording.finite(tier["asked_speedup"])
+        if speedup not in best or coarseness(tier) < coarseness(best[speedup]):
+            best[speedup] = tier
+    return list(best.values())
+
+
+def undrawn(build: Mapping[str, Any]) -> str:
+    """Return a sentence on the tiers that `finest` leaves out; or ``""`` where there are none."""
+    left = len(build["tiers"]) - len(finest(build))
+    if not left:
+        return ""
+    return "Of each speed-up, only the tier of the finest precision is drawn; the table has all."
+
+
+def coarseness(tier: Mapping[str, Any]) -> int:
+    """Return the place of a tier's precision in `PRECISIONS`; 0 for one that is not stated."""
+    precision = tier.get("precision", PRECISIONS[0])
+    return PRECISIONS.index(precision) if precision in PRECISIONS else 0
 
 
 def fewer_users(build: Mapping[str, Any]) -> str:

@@ -77,8 +77,9 @@ def attack_by_budget(build: Document, *, identity: str) -> str:
     return draw(
         partial(_attack_by_budget, build=build),
         identity=identity,
-        title=f"Line plot of attack accuracy against budget for {len(build['tiers'])} tiers, "
-        "with the accuracy without protection and of the most common answer",
+        title="Line plot of attack accuracy against budget for "
+        f"{len(overall.finest(build))} tiers, with the accuracy without protection and of the "
+        "most common answer",
         height=3.5,
     )
 
@@ -89,7 +90,7 @@ def accuracy_by_parameters(build: Document, *, identity: str) -> str:
         partial(_accuracy_by_parameters, build=build),
         identity=identity,
         title=f"Scatter plot of accuracy against the number of parameters, on a logarithmic "
-        f"axis, of the unpruned defense model and {len(build['tiers'])} tiers",
+        f"axis, of the unpruned defense model and {len(overall.finest(build))} tiers",
         height=2.9,
     )
 
@@ -223,14 +224,14 @@ def _attack_by_budget(figure: "Figure", *, build: Document) -> None:
         few = overall.fewer_users(build)
         label = f"unpruned model,\n{few}" if few else "unpruned model"
         axes.plot(*_by_budget(unpruned), color=INK, marker="x", label=label)
-    for place, tier in enumerate(build["tiers"]):
+    for place, tier in enumerate(overall.finest(build)):
         values = tier.get("attack_accuracy_by_budget") or {}
         axes.plot(
             *_by_budget(values),
             color=SERIES[place % len(SERIES)],
             marker=MARKERS[(place + place // len(SERIES)) % len(MARKERS)],
             linestyle=DASHES[place // len(SERIES) % len(DASHES)],
-            label=f"tier {wording.speedup(tier['asked_speedup'])}",
+            label=short(f"tier {wording.tier(tier)}"),
         )
     axes.set_ylim(bottom=0)
     keys = overall.budgets(build)
@@ -252,9 +253,7 @@ def _accuracy_by_parameters(figure: "Figure", *, build: Document) -> None:
     accuracy = _number(base["accuracy"])
     axes.axhline(accuracy, linestyle=":", linewidth=1.2, **FAINT)
     points = [("unpruned", base, "s", INK)]
-    points += [
-        (wording.speedup(tier["asked_speedup"]), tier, "o", SERIES[0]) for tier in build["tiers"]
-    ]
+    points += [(short(wording.tier(tier)), tier, "o", SERIES[0]) for tier in overall.finest(build)]
     for place, (name, model, marker, color) in enumerate(points):
         spot = (_number(model["parameters"]), _number(model["accuracy"]))
         axes.plot(*spot, marker, color=color)

@@ -243,6 +243,7 @@ def _protected(build: Document) -> Sequence[Block]:
             "the better; the budget bounds " + budget + "."
         )
     ]
+    undrawn = overall.undrawn(build)
     if overall.budgets(build):
         different = overall.different_users(build)
         blocks += [
@@ -250,7 +251,8 @@ def _protected(build: Document) -> Sequence[Block]:
                 plots.attack_by_budget(build, identity="budget"),
                 "Lower is more private. The dashed line is the attack without protection, the "
                 "dotted line an attacker who always gives the most common answer: below it, "
-                f"looking at the data no longer pays. The budget is {budget}. {different}".strip(),
+                f"looking at the data no longer pays. The budget is {budget}. "
+                f"{different} {undrawn}".strip(),
             ),
             Numbers(tables.by_budget(build)),
         ]
@@ -258,7 +260,7 @@ def _protected(build: Document) -> Sequence[Block]:
         Plot(
             plots.accuracy_by_parameters(build, identity="tiers"),
             "Each dot is a tier, the square the unpruned defense model. Farther left is "
-            "smaller; as high as the dotted line is as accurate as unpruned.",
+            f"smaller; as high as the dotted line is as accurate as unpruned. {undrawn}".strip(),
         ),
         Numbers(tables.tiers(build)),
     ]

@@ -186,7 +186,7 @@ def tiers(build: Document) -> Table:
     )
     rows = [
         (
-            wording.speedup(tier["asked_speedup"]),
+            wording.tier(tier),
             wording.speedup(tier["reached_speedup"]),
             wording.count(tier["parameters"]),
             wording.count(tier["macs"]),
@@ -200,7 +200,9 @@ def tiers(build: Document) -> Table:
     against = build.get("attack") or {}
     bundles = [PurePath(str(t["bundle"])).name for t in build["tiers"] if t["bundle"]]
     different = overall.different_users(build)
+    coarser = any(overall.coarseness(tier) for tier in build["tiers"])
     note = (
+        f"{'Weights are float32 unless a tier says otherwise. ' if coarser else ''}"
         f"Attack accuracy: mean over the budgets. {different}{' ' if different else ''}"
         f"Without protection the attack reaches "
         f"{wording.percent(against.get('unprotected_accuracy'))}; always naming the most common "
@@ -230,8 +232,7 @@ def by_budget(build: Document) -> Table:
     series = [("unpruned", build.get("base_attack_accuracy_by_budget") or {})]
     series = series if series[0][1] else []
     series += [
-        (wording.speedup(tier["asked_speedup"]), tier.get("attack_accuracy_by_budget") or {})
-        for tier in build["tiers"]
+        (wording.tier(tier), tier.get("attack_accuracy_by_budget") or {}) for tier in build["tiers"]
     ]
     return table(
         "Attack accuracy at each budget",

@@ -87,6 +87,16 @@ def speedup(value: Any) -> str:
     return MISSING if number is None else f"{number:,.1f}x".replace(".0x", "x")
 
 
+def tier(entry: Mapping[str, Any]) -> str:
+    """Return what a tier of a protection build is called: ``50x``, or ``50x int8``.
+
+    That is the speed-up it was asked for, and the precision of its weights where that is not
+    float32, which all had before there were others.
+    """
+    name, precision = speedup(entry["asked_speedup"]), entry.get("precision")
+    return name if precision in (None, "float32") else f"{name} {precision}"
+
+
 def size(value: Any) -> str:
     """Return bytes in decimal units with three digits, e.g. ``28.1 kB``."""
     number = finite(value)
