@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from privet.page import serving
 
-WIDTH, HEIGHT = 900, 1620
+WIDTH, HEIGHT = 900, 1590
 KEY = bytes(32)  # a picture protects nobody, and is the same every time
 
 

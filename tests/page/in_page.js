@@ -27,7 +27,7 @@ async function failing(action) {
 }
 
 async function one(bundle, record, { budget, key, rules }) {
-  const plan = search(bundle, record, rules).plan(budget);
+  const plan = search(bundle, record, rules)(budget);
   const chosen = await release(plan, keyOf(key), record);
   return {
     plan: {

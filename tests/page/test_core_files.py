@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ def as_table(records, *, header=NAMES, separator=",", end="\n"):
 BACKWARDS = as_table(PEOPLE[:, ::-1], header=NAMES[::-1])
 FILES = {
     "pairs.txt": as_pairs(PEOPLE),
-    "unordered": "7:1e0 3:0.20 12:+.4\n\n 5:1_0e-1\t6:0\u00a01:1e-05  \r\n29:1\r0:0.3000000004",
+    "unordered": "7:1e0 3:0.20 12:+.4\n\n 5:1e-1\t6:0\u00a01:1e-05  \r\n29:1\r0:0.3000000004",
     "blank lines": "\n\n",
     "commas.csv": as_table(PEOPLE),
     "semicolons.CSV": as_table(PEOPLE, separator=";", end="\r\n"),
@@ -49,7 +50,7 @@ FILES = {
     "gaps.csv": BACKWARDS.replace("\n", "\n\r\n") + "\n",
     "spelled.csv": as_table(PEOPLE).replace("0.2", " 2e-1 ").replace(",0,", ",-0.00,"),
     "carriage.csv": as_table(PEOPLE, end="\r"),
-    "indic.csv": as_table(PEOPLE, header=None).replace("0", "\u0660").replace("4", "\U0001d7da"),
+    "quotes inside.csv": BACKWARDS.replace("app 3,", '" app 3 ",').replace("0.2,", '" 0.2",'),
 }
 
 
@@ -74,6 +75,8 @@ REFUSED = {
     "score.txt": (b"1:1.2", "line 1: score '1.2' of index 1 is not in 0..1"),
     "endless.txt": (b"1:nan", "score 'nan' of index 1 is not in 0..1"),
     "underscores.txt": (b"1:1__0e-1", "score '1__0e-1' of index 1 is not in 0..1"),
+    "underscore.txt": (b"1:0.2\n5:1_0e-1", "line 2: score '1_0e-1' of index 5 is not in 0..1"),
+    "indic score.txt": ("1:\u0661".encode(), "score '\u0661' of index 1 is not in 0..1"),
     "sign.txt": (b"-1:0.2", "'-1:0.2' is not an index:score pair such as 17:0.8"),
     "indic.txt": ("\u0661:0.2".encode(), "is not an index:score pair such as 17:0.8"),
     "long.txt": (b"0000000001:1", "is not an index:score pair such as 17:0.8"),
@@ -85,6 +88,7 @@ REFUSED = {
         BACKWARDS.replace("app 9", "x").encode(),
         "has no 'app 9' and has 'x', unknown",
     ),
+    "marked twice.csv": (b"\xef\xbb\xbf" * 2 + BACKWARDS.encode(), "has no 'app 29'"),
     "twice.csv": (BACKWARDS.replace("app 9", "app 8").encode(), "has no 'app 9'"),
     "value.csv": (
         BACKWARDS.encode() + b",".join([b"0"] * 27 + [b"2", b"0", b"0"]),
@@ -92,9 +96,25 @@ REFUSED = {
     ),
     "word.csv": (b",".join([b"0"] * 29 + [b"x"]), "line 1, column 30: 'x' is not in 0..1"),
     "gap.csv": (b",".join([b"0"] * 29 + [b" "]), "line 1, column 30: ' ' is not in 0..1"),
+    "indic.csv": (
+        as_table(PEOPLE, header=None).replace("0", "\u0660").encode(),
+        "line 1, column 1: '\u0660' is not in 0..1",
+    ),
     "broken line.csv": (
         BACKWARDS.replace("app 9", '"app\n9"').encode(),
-        "its header has no 'app 9' and has 'app\n9', unknown",
+        "line 1 is no row of cells, each with its quotes closed",
+    ),
+    "open.csv": (
+        BACKWARDS.encode() + b'0,"0\n' + b"0," * 29 + b'0"',
+        "line 7 is no row of cells, each with its quotes closed",
+    ),
+    "after quotes.csv": (
+        as_table(PEOPLE, header=None).replace(",", '," 0" ,', 1).encode(),
+        "line 1 is no row of cells, each with its quotes closed",
+    ),
+    "counted.csv": (
+        as_table(PEOPLE, header=tuple(map(str, range(FEATURES)))).encode(),
+        "line 1: its numbers may be names of columns or a record",
     ),
 }
 
@@ -112,6 +132,34 @@ def test_same_refusals(core, bundle, tmp_path, name):
         )
     assert reason in error["message"]
     assert reason.replace("\n", "\\n") in str(python.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "header"),
+    [
+        (("1990", "1991", "2", "nan"), "nan,2, 1990,1991"),
+        (("0", "1", "2", "3"), "0,1,2,3"),
+        (("0", "1", "0.5", "1.0"), "1,0,0.5,1.0"),
+        (("0", "1", "x", "3"), "3,x,1,0"),
+    ],
+)
+def test_headers_of_numbers(core, tmp_path, names, header):
+    named = replace(make_bundle((4, 6, 3)), feature_names=names)
+    path, content = stored(named, tmp_path)
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"{header}\n0.2,1,0,0\n")
+    given = {"base64": content, "name": "in.csv", "content": as_text(source.read_bytes())}
+    options = {"budget": 1.0, "key": KEY}
+    if header.startswith("1,"):
+        error = core("refusedFile", given)
+        assert "line 1: its numbers may be names of columns or a record" in error["message"]
+        with pytest.raises(DataError, match="line 1: its numbers may be names of columns"):
+            protect_file(source, load_bundle(path), out=out, **options)
+    else:
+        protect_file(source, load_bundle(path), out=out, **options)
+        written = core("protectFile", given | {"budget": 1.0, "key": KEY.hex()})
+        assert written.encode() == out.read_bytes()
+        assert len(written.splitlines()) == 2
 
 
 def test_numbers_are_spelled_as_python_spells_them(core):
@@ -147,11 +195,21 @@ def test_cells_are_read_as_python_reads_them(core):
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.lists(pieces, max_size=12).map("".join)))
     def read_alike(texts):
-        for text, rows in zip(texts, core("rows", texts), strict=True):
-            reader = csv.reader(io.StringIO(text, newline=""))
-            expected = [(reader.line_num, row) for row in reader if row]
-            assert [cells for _, cells in rows] == [row for _, row in expected], text
-            if '"' not in text:
-                assert [line for line, _ in rows] == [line for line, _ in expected], text
+        expected = list(map(strict_rows, texts))
+        sound = [text for text, rows in zip(texts, expected, strict=True) if rows is not None]
+        assert core("rows", sound) == [rows for rows in expected if rows is not None]
+        for text in set(texts) - set(sound):
+            with pytest.raises(Exception, match=r"line \d+ is no row of cells"):
+                core("rows", [text])
 
     read_alike()
+
+
+def strict_rows(text):
+    """Return [line, cells] of all rows, None if one is no whole line."""
+    lines = enumerate(io.StringIO(text, newline=""), 1)
+    try:
+        rows = [[line, *csv.reader([row], strict=True)] for line, row in lines]
+    except csv.Error:
+        return None
+    return [row for row in rows if row[1]]

@@ -142,7 +142,10 @@ def test_files_are_served_with_their_types_and_the_policy(connect, bundle):
         assert (response.status, body) == (200, page[name])
         assert response.headers["Content-Type"].startswith(kind)
         assert all(response.headers[header] == value for header, value in HEADERS.items())
-    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    policy = response.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "sandbox" in policy
+    assert not {"allow-popups", "allow-forms", "allow-top-navigation"} & set(policy.split())
 
 
 def test_a_head_request_gets_the_headers_alone(connect):
@@ -167,9 +170,16 @@ def test_nothing_can_be_sent_to_the_server(connect, method):
 
 
 def test_a_request_by_another_name_is_refused(connect):
-    assert connect("GET", "/", f"localhost:{connect.port}")[0].status == 200
     for host in ("privet.example", f"privet.example:{connect.port}", "localhost:1", "127.0.0.1"):
         assert connect("GET", "/", host)[0].status == 421
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_one_address_alone_has_the_page(connect, method):
+    response, body = connect(method, "/main.js?again", f"localhost:{connect.port}")
+    assert (response.status, body) == (307, b"")
+    assert response.headers["Location"] == f"http://127.0.0.1:{connect.port}/main.js"
+    assert connect(method, "//privet.example/", f"localhost:{connect.port}")[0].status == 404
 
 
 def test_other_machines_cannot_connect(connect):

@@ -1,10 +1,12 @@
 """A person's visit to the page: fixtures and steps that the page's tests share."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from page.small_bundles import people, small_bundle
+from privet.device import load_bundle, protect_file
 from privet.page import serving
 
 KEY = bytes(range(32))
@@ -24,7 +26,6 @@ def address(bundle):
 @pytest.fixture
 def source(tmp_path):
     (tmp_path / "mine.txt").write_text(people())
-    (tmp_path / "key").write_bytes(KEY)
     return tmp_path / "mine.txt"
 
 
@@ -59,9 +60,26 @@ def choose(page, path):
     page.locator("#status", has_text="At budget").wait_for(state="attached")
 
 
-def use_key(page, path):
-    page.set_input_files("#load-key", path)
+def goes_to(page, record):
+    """Wait until a record, counted from 1, is the one in view."""
+    page.wait_for_function(f"document.getElementById('record').value === '{record}'")
+
+
+def use_key(page):
+    """Make the page use ``KEY``."""
+    key = {"name": "key", "mimeType": "application/octet-stream", "buffer": KEY}
+    page.set_input_files("#load-key", key)
     page.locator("#key-state", has_text="Using the key in").wait_for()
+
+
+def by_python(source, bundle, *, budget, rules=None):
+    """Return what `protect_file` makes of a file under ``KEY``, and its list of changes."""
+    out, changes = source.with_name("protected"), source.with_name("changes.json")
+    protect_file(
+        source, load_bundle(bundle), budget=budget, key=KEY, out=out, changes=changes,
+        rules=rules, format="pairs" if source.suffix == ".txt" else None,
+    )  # fmt: skip
+    return out.read_bytes(), json.loads(changes.read_text())
 
 
 def downloaded(page, button):

@@ -1,7 +1,8 @@
 """The page's files, with one bundle inside: nothing is fetched once the page is there.
 
-The page may load its own scripts and styles and nothing else, and it may not connect to anything
-at all, itself included. So the bundle is not a file beside the page but a block of data in it.
+The page may load its own scripts, styles and pictures, and nothing else; it may not fetch from or
+post to any place, its own included. So the bundle is not a file beside the page but a block of data
+in it.
 """
 
 import base64
@@ -17,7 +18,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'none'; "
     "form-action 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The Content-Security-Policy that stands in the page itself, so that it holds on any host."""
+"""The Content-Security-Policy that stands in the page itself, so that it holds on any host.
+
+It is a second lock: the page's scripts send nothing. What no such policy keeps a script from is
+going to another address, and WebRTC.
+"""
 
 INDEX = "index.html"
 TYPES = {

@@ -12,13 +12,15 @@ from threading import Thread
 from privet.errors import OptionError
 from privet.page.assemble import INDEX, POLICY, TYPES, assemble
 
-ADDRESS = "127.0.0.1"
+ADDRESS, ALIAS = "127.0.0.1", "localhost"
 DEFAULT_PORT = 8473
 """Always the same one: what a browser remembers of a page, it remembers by address and port."""
 PATIENCE = 30.0  # seconds for a request to arrive
 
+# No popups, for one. A policy that stands in a page itself cannot say so.
+_SANDBOX = "sandbox allow-scripts allow-same-origin allow-downloads allow-modals"
 HEADERS = {
-    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'; {_SANDBOX}",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -120,6 +122,12 @@ def _handler(page: Mapping[str, bytes]) -> type[BaseHTTPRequestHandler]:
                 self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             elif name not in page:
                 self.send_error(HTTPStatus.NOT_FOUND)
+            elif self.headers["Host"].startswith(ALIAS):
+                # Another name would have another memory: no key would be found there.
+                self.send_response(HTTPStatus.TEMPORARY_REDIRECT)
+                self.send_header("Location", f"http://{ADDRESS}:{port}/{name}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             else:
                 self.send_response(HTTPStatus.OK)
                 self.send_header("Content-Type", TYPES[Path(name).suffix])
@@ -141,5 +149,5 @@ def _handler(page: Mapping[str, bytes]) -> type[BaseHTTPRequestHandler]:
 
 def _is_ours(host: str, port: int) -> bool:
     """Tell whether a request was meant for this machine, by the name it was sent to."""
-    names = (ADDRESS, "localhost")
+    names = (ADDRESS, ALIAS)
     return host in {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())

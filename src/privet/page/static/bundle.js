@@ -1,12 +1,13 @@
 // The bundle file: one safetensors file whose metadata holds a JSON document and a digest.
 // `docs/bundle-format.md` describes it. Reading one runs nothing that it holds.
 
+import { hex, sha256 } from "./digest.js";
 import { BundleError } from "./errors.js";
 import { isObject, parse, plain } from "./json.js";
-import { subtle } from "./mechanism.js";
 import { Network } from "./network.js";
 import { STOPS } from "./protect.js";
 import { numberOf, readCases, readSettings } from "./settings.js";
+import { stripped } from "./spelling.js";
 import { hasExactly, readHeader, valuesOf } from "./tensors.js";
 
 /** @typedef {import("./json.js").Json} Json */
@@ -61,7 +62,7 @@ async function read(buffer) {
     kind: /** @type {const} */ ("attribute"),
     ...{ network, settings, digest },
     prior: readPrior(document.prior, network.classes),
-    featureNames: names("feature_names", document.feature_names, network.features),
+    featureNames: different(names("feature_names", document.feature_names, network.features)),
     classNames: names("class_names", document.class_names, network.classes),
     card: /** @type {Record<string, unknown>} */ (plain(document.card)),
     selfTest: readCases(document.self_test, sizes),
@@ -211,8 +212,7 @@ async function digestOf(text, { weights, biases, sizes }) {
     encoder.encode(text),
     ...named.flatMap(([name, values]) => [encoder.encode(`\n${name}\n`), values.slice()]),
   ]).arrayBuffer();
-  const digest = new Uint8Array(await subtle().digest("SHA-256", content));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(await sha256(content));
 }
 
 /**
@@ -249,4 +249,15 @@ function names(what, value, count) {
     if (strings.length === count) return strings;
   }
   throw new BundleError(`its ${what} must be a list of ${count} strings, or null`);
+}
+
+/**
+ * Refuse names that a file's header could mean two columns by.
+ *
+ * @param {string[] | null} named
+ */
+function different(named) {
+  const count = named?.length ?? 0;
+  if (new Set(named?.map(stripped)).size === count) return named;
+  throw new BundleError("its feature_names must differ, blanks around them aside");
 }

@@ -5,43 +5,43 @@ import { DataError } from "./errors.js";
 const LONGEST = 131_072; // characters of a cell
 
 /**
- * Read the rows of a table one by one; empty lines are none.
+ * Read the rows of a table one by one. A row is one line, and quotes end with their cell: what a
+ * quote that was never closed would swallow are records. Empty lines are no rows.
  *
  * @param {string} text
  * @param {string} separator one character
- * @returns {Generator<{line: number, cells: string[]}>} with the number of each row's last line
+ * @returns {Generator<{line: number, cells: string[]}>} with the number of each row's line
  */
 export function* readRows(text, separator) {
-  const plain = new RegExp(`[^${separator}\\r\\n]*`, "y");
-  let [at, line] = [0, 0];
-
-  function field() {
-    let value = "";
-    if (text[at] === '"') {
-      const end = closing(text, at + 1);
-      value = text.slice(at + 1, end).replaceAll('""', '"');
-      line += breaks(text.slice(at, end));
-      at = end + 1;
-    }
-    plain.lastIndex = at;
-    value += plain.exec(text)?.[0] ?? "";
-    at = Math.max(at, plain.lastIndex);
-    if (value.length > LONGEST) {
-      throw new DataError(`line ${line + 1}: a cell has more than ${LONGEST} characters`);
-    }
-    return value;
-  }
-
-  while (at < text.length) {
-    const cells = [];
-    const start = at;
-    do cells.push(field());
-    while (text[at] === separator && ++at);
-    const empty = at === start;
-    at += text.startsWith("\r\n", at) ? 2 : 1;
+  let line = 0;
+  for (const row of text.split(/\r\n|\r|\n/)) {
     line += 1;
-    if (!empty) yield { line, cells };
+    if (row !== "") yield { line, cells: split(row, separator, line) };
   }
+}
+
+/**
+ * @param {string} row
+ * @param {string} separator
+ * @param {number} line
+ */
+function split(row, separator, line) {
+  const cells = [];
+  let at = 0;
+  do {
+    const quoted = row[at] === '"';
+    const end = quoted ? closing(row, at + 1) : row.indexOf(separator, at);
+    const cell = row.slice(at + Number(quoted), end < 0 ? row.length : end);
+    if (cell.length > LONGEST) {
+      throw new DataError(`line ${line}: a cell has more than ${LONGEST} characters`);
+    }
+    cells.push(quoted ? cell.replaceAll('""', '"') : cell);
+    at = end < 0 ? row.length : end + Number(quoted);
+    if (at > row.length || (at < row.length && row[at] !== separator)) {
+      throw new DataError(`line ${line} is no row of cells, each with its quotes closed`);
+    }
+  } while (at++ < row.length);
+  return cells;
 }
 
 /**
@@ -55,11 +55,6 @@ function closing(text, from) {
     if (text[at + 1] !== '"') return at;
   }
   return text.length;
-}
-
-/** @param {string} text */
-function breaks(text) {
-  return text.match(/\r\n|\r|\n/g)?.length ?? 0;
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { byId, make } from "./dom.js";
 import { largest } from "./network.js";
+import { mayChange } from "./protect.js";
 import { changeInWords, className, counted, featureName, percent, score } from "./words.js";
 
 /** @typedef {import("./types.js").Bundle} Bundle */
@@ -9,6 +10,13 @@ import { changeInWords, className, counted, featureName, percent, score } from "
 /** @typedef {import("./types.js").Plan} Plan */
 
 const SHOWN = 12; // entries in the table of chances
+
+/** What others cannot be sure of, by what may change. */
+const UNSURE = {
+  modify_add: "which of its entries are yours",
+  modify_exist: "which entries are gone, or have another score",
+  add_new: "which of its entries are yours",
+};
 
 /**
  * Return the changes that a plan may make, each with its probability; largest first.
@@ -36,18 +44,27 @@ export function chances({ candidates, psi }) {
  * Show the release that the person's key leads to.
  *
  * @param {Bundle} bundle
+ * @param {Plan} plan
  * @param {import("./types.js").Release} release
  */
-export function drawRelease(bundle, release) {
+export function drawRelease(bundle, plan, release) {
   const { changes } = release;
+  const free = mayChange(plan);
   const many = counted(
     changes.length,
     "entry of this record changes",
     "entries of this record change",
   );
-  byId("decided", HTMLElement).textContent = changes.length
-    ? `Under your key, ${many}:`
-    : "Under your key, this record stays as it is. Others change, and nobody can tell which did.";
+  const same = free
+    ? "Under your key, this record stays as it is. It could have changed, and whoever sees it " +
+      "cannot be sure that it did not."
+    : "The rules leave nothing to change: this record is not protected.";
+  byId("decided", HTMLElement).textContent = changes.length ? `Under your key, ${many}:` : same;
+  byId("decided", HTMLElement).classList.toggle("problem", !free);
+  const others = byId("other-chances", HTMLElement);
+  // What is hidden would lose the keyboard's focus.
+  if (!free && others.contains(document.activeElement)) byId("changes-title", HTMLElement).focus();
+  others.hidden = !free;
   byId("release", HTMLElement).replaceChildren(
     ...changes.map((change) =>
       make("li", { class: kindOf(change) }, capital(changeInWords(bundle, change))),
@@ -55,8 +72,9 @@ export function drawRelease(bundle, release) {
   );
   const guess = largest(release.posterior);
   const sure = percent(release.posterior[guess]);
-  byId("after-release", HTMLElement).textContent =
-    `Of the protected record the model says ${className(bundle, guess)}, and is ${sure} sure.`;
+  byId("after-release", HTMLElement).textContent = free
+    ? `Of the protected record the model says ${className(bundle, guess)}, and is ${sure} sure.`
+    : "";
 }
 
 /**
@@ -64,9 +82,11 @@ export function drawRelease(bundle, release) {
  *
  * @param {Bundle} bundle
  * @param {Plan} plan
- * @param {(feature: number) => void} keep called with an entry that the person ticks
+ * @param {object} how
+ * @param {import("./types.js").Policy} how.policy
+ * @param {(feature: number) => void} how.keep called with an entry that the person ticks
  */
-export function drawChances(bundle, plan, keep) {
+export function drawChances(bundle, plan, { policy, keep }) {
   const found = chances(plan);
   const rows = found.slice(0, SHOWN).map(({ change, chance }) => {
     const name = featureName(bundle, change.feature);
@@ -86,6 +106,7 @@ export function drawChances(bundle, plan, keep) {
     );
   });
   byId("chances", HTMLTableElement).tBodies[0].replaceChildren(...rows);
+  byId("unsure", HTMLElement).textContent = UNSURE[policy];
   const left = found.length - rows.length;
   byId("more-chances", HTMLElement).textContent =
     `${left > 0 ? `And ${counted(left, "less likely change")}. ` : ""}` +

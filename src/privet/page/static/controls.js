@@ -62,8 +62,9 @@ export function pager(turned) {
   function turnTo(index) {
     at = Math.min(Math.max(0, Math.trunc(index)), count - 1);
     number.value = String(at + 1);
-    previous.disabled = at === 0;
-    next.disabled = at === count - 1;
+    // A disabled button would lose the keyboard's focus.
+    previous.setAttribute("aria-disabled", String(at === 0));
+    next.setAttribute("aria-disabled", String(at === count - 1));
     turned(at);
   }
 

@@ -32,11 +32,20 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Let the browser paint what was said so far, before long work. */
+/** Let the browser paint what was said so far, and take events, before long work. */
 export function painted() {
   return new Promise((resolve) => {
-    // In a hidden tab no frame ever comes.
-    const tooLong = setTimeout(resolve, 100);
+    if (document.hidden) {
+      // No frame ever comes, and timers crawl.
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => {
+        port1.close();
+        resolve(undefined);
+      };
+      port2.postMessage(null);
+      return;
+    }
+    const tooLong = setTimeout(resolve, 100); // the tab may be hidden meanwhile
     requestAnimationFrame(() => {
       clearTimeout(tooLong);
       setTimeout(resolve, 0);

@@ -3,7 +3,7 @@
 import { byId, painted, say, sayProblem } from "./dom.js";
 import { DataError } from "./errors.js";
 import { readFile } from "./formats.js";
-import { counted, score } from "./words.js";
+import { counted, score, shown } from "./words.js";
 
 /** @typedef {import("./types.js").Bundle} Bundle */
 /** @typedef {import("./types.js").Table} Table */
@@ -18,11 +18,11 @@ const LARGEST = 64 * 2 ** 20; // bytes: a few hundred thousand records
  */
 export function receiveFiles(bundle, opened) {
   const input = byId("file", HTMLInputElement);
-  const drop = byId("drop", HTMLElement);
+  const { classList } = byId("drop", HTMLElement);
 
   /** @param {File} file */
   async function receive(file) {
-    say(`Reading ${file.name}\u2026`);
+    say(`Reading ${shown(file.name)}\u2026`);
     await painted();
     try {
       opened(file.name, await read(file, bundle));
@@ -32,16 +32,20 @@ export function receiveFiles(bundle, opened) {
   }
 
   input.disabled = false;
+  // The same file again, edited meanwhile, is no change otherwise.
+  input.addEventListener("click", () => (input.value = ""));
   input.addEventListener("change", () => {
     if (input.files?.length) void receive(input.files[0]);
   });
-  // A file that misses the box would otherwise replace the page.
-  for (const kind of ["dragover", "drop"])
-    window.addEventListener(kind, (event) => event.preventDefault());
-  drop.addEventListener("dragover", () => drop.classList.add("over"));
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    drop.classList.remove("over");
+  // Anywhere: a file that misses the box would otherwise replace the page.
+  window.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    classList.add("over");
+  });
+  window.addEventListener("dragleave", () => classList.remove("over"));
+  window.addEventListener("drop", (event) => {
+    event.preventDefault();
+    classList.remove("over");
     if (event.dataTransfer?.files.length) void receive(event.dataTransfer.files[0]);
   });
 

@@ -16,13 +16,13 @@ import { isWord, number, shortest, spelled, stripped, words } from "./spelling.j
  * `index:score` pairs.
  *
  * @param {string} name the file's name
- * @param {string | ArrayBuffer} content its bytes, which must be UTF-8, or its text
+ * @param {ArrayBuffer} content its bytes, which must be UTF-8
  * @param {Bundle} bundle
  * @returns {Table} throws a `DataError` naming file, line and value
  */
 export function readFile(name, content, bundle) {
   try {
-    const text = (typeof content === "string" ? content : decoded(content)).replace(/^\ufeff/, "");
+    const text = decoded(content);
     const ending = /[^/]\.(csv|tsv)$/i.exec(name);
     const table = ending
       ? readTable(text, ending[1].toLowerCase(), bundle)
@@ -79,14 +79,14 @@ function readPairs(text, features) {
 function readPair(place, pair, features) {
   const [, index, text] = /^([0-9]{1,9}):(.*)$/s.exec(pair) ?? [];
   if (index === undefined) {
-    throw new DataError(`${place}: ${shown(pair)} is not an index:score pair such as 17:0.8`);
+    throw new DataError(`${place}: ${quoted(pair)} is not an index:score pair such as 17:0.8`);
   }
   if (Number(index) >= features) {
     throw new DataError(`${place}: index ${index} is out of range; indices are 0..${features - 1}`);
   }
   const score = number(text);
   if (score >= 0 && score <= 1) return [Number(index), score];
-  throw new DataError(`${place}: score ${shown(text)} of index ${index} is not in 0..1`);
+  throw new DataError(`${place}: score ${quoted(text)} of index ${index} is not in 0..1`);
 }
 
 /**
@@ -103,7 +103,7 @@ function readTable(text, ending, { network: { features }, featureNames }) {
   const semicolons = first.includes(";") && !first.includes(",");
   const separator = ending === "tsv" ? "\t" : semicolons ? ";" : ",";
   const rows = [...readRows(text, separator)];
-  const header = isHeader(rows[0].cells, featureNames) ? rows[0].cells : null;
+  const header = isHeader(rows[0].cells, featureNames, features) ? rows[0].cells : null;
   if (header) rows.shift();
   const columns = header ? match(header, featureNames, features) : [...Array(features).keys()];
   return {
@@ -120,17 +120,34 @@ function readTable(text, ending, { network: { features }, featureNames }) {
 }
 
 /**
- * Tell a header from a record: words only, or exactly the features' names, a word among them. A
- * first line with any other number or gap is a record, never passed through unprotected.
+ * Tell a header from a record: words only, or exactly the features' names. A first line with any
+ * other number or gap is a record, never passed through unprotected; numbers that may be either
+ * are refused.
  *
  * @param {string[]} cells
  * @param {string[] | null} names
+ * @param {number} features
  */
-function isHeader(cells, names) {
-  if (cells.every(isWord)) return true;
-  if (names === null || !cells.some(isWord)) return false;
-  const [found, wanted] = [cells.map(stripped).sort(), names.map(stripped).sort()];
-  return found.length === wanted.length && found.every((name, i) => name === wanted[i]);
+function isHeader(cells, names, features) {
+  const found = cells.map(stripped);
+  const named = names !== null && same([...found].sort(), names.map(stripped).sort());
+  if (cells.some(isWord)) return cells.every(isWord) || named;
+  if (named && !cells.every((cell) => number(cell) >= 0 && number(cell) <= 1)) return true;
+  if (named || same(found, [...Array(features).keys()].map(String))) {
+    throw new DataError(
+      "line 1: its numbers may be names of columns or a record; leave such a header out, and " +
+        "spell such a record with points: 0.0, 1.0",
+    );
+  }
+  return false;
+}
+
+/**
+ * @param {string[]} one
+ * @param {string[]} other
+ */
+function same(one, other) {
+  return one.length === other.length && one.every((name, i) => name === other[i]);
 }
 
 /**
@@ -157,7 +174,7 @@ function match(header, featureNames, features) {
     throw new DataError(`its header ${wrong.join(" and ")}; name the bundle's features only`);
   }
   const twice = cells.find((name, column) => places.get(name) !== column);
-  if (twice !== undefined) throw new DataError(`its header names ${shown(twice)} twice`);
+  if (twice !== undefined) throw new DataError(`its header names ${quoted(twice)} twice`);
   return names.map((name) => /** @type {number} */ (places.get(name)));
 }
 
@@ -176,7 +193,7 @@ function readCells(place, cells, columns) {
   columns.forEach((column, feature) => {
     const value = number(cells[column]);
     if (!(value >= 0 && value <= 1)) {
-      const text = shown(cells[column]);
+      const text = quoted(cells[column]);
       throw new DataError(`${place}, column ${column + 1}: ${text} is not in 0..1`);
     }
     if (value !== 0) entries.push([feature, value]);
@@ -198,11 +215,11 @@ function recordOf(entries) {
  * @param {string[]} names
  */
 function listed(names) {
-  const some = names.slice(0, 3).map(shown).join(", ");
+  const some = names.slice(0, 3).map(quoted).join(", ");
   return names.length > 3 ? `${some} and ${names.length - 3} more` : some;
 }
 
 /** @param {string} text */
-function shown(text) {
+function quoted(text) {
   return `'${text.slice(0, 40)}'`;
 }

@@ -1,4 +1,7 @@
-// The model's guess as bars: now, after protection on average, and among everybody.
+// The model's guess as bars: now, after protection on average, and the goal.
+//
+// The goal is the bundle's prior: what the model should say of every record, for want of anything
+// better. Whether people are like that, a bundle does not say.
 
 import { byId, make } from "./dom.js";
 import { largest } from "./network.js";
@@ -7,7 +10,7 @@ import { className, percent } from "./words.js";
 /** @typedef {import("./types.js").Bundle} Bundle */
 
 const SHOWN = 7; // answers with a row of their own, unless all are asked for
-const GUESSED = 4; // of these, the largest now; the others are the most common
+const GUESSED = 4; // of these, the largest now; the others are the goal's largest
 
 /**
  * Draw what is guessed of one record; returns a function that draws what protection makes of it.
@@ -19,11 +22,12 @@ const GUESSED = 4; // of these, the largest now; the others are the most common
  */
 export function drawGuess(bundle, now, all) {
   const groups = rowsOf(bundle, now, all);
-  const scale = Math.max(0.2, ...now, ...bundle.prior);
+  const scale = [...now, ...bundle.prior].reduce((one, other) => Math.max(one, other), 0.2);
   const updates = groups.map((classes) => row(bundle, { classes, now, scale }));
   byId("all-classes", HTMLElement).hidden = now.length <= SHOWN + 1;
   const body = byId("chart", HTMLTableElement).tBodies[0];
-  body.replaceChildren(...updates.map((each) => each.element));
+  body.replaceChildren();
+  for (const each of updates) body.append(each.element);
   const guess = largest(now);
   const name = className(bundle, guess);
   byId("verdict", HTMLElement).replaceChildren(
@@ -36,7 +40,7 @@ export function drawGuess(bundle, now, all) {
     byId("figures", HTMLElement).replaceChildren(
       figure(`${name}, now`, now[guess], "now"),
       figure("after protection, on average", after[guess], "after"),
-      figure("among everybody", bundle.prior[guess], "people"),
+      figure("the goal, for everybody alike", bundle.prior[guess], "goal"),
     );
     const still = candidates.reduce(
       (sum, { posterior }, c) => sum + (psi[c] > 0 && largest(posterior) === guess ? psi[c] : 0),

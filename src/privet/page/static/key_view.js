@@ -3,6 +3,7 @@
 import { byId, messageOf } from "./dom.js";
 import { save } from "./download.js";
 import { keyOf, newKey, remember, rememberedKey } from "./keys.js";
+import { shown } from "./words.js";
 
 /**
  * @param {() => void} changed called when another key is used
@@ -12,8 +13,10 @@ export function keyView(changed) {
   const box = byId("remember", HTMLInputElement);
   const known = rememberedKey();
   let key = known ?? newKey();
-  let safe = known !== null; // whether the person can use it again another day
-  box.checked = safe;
+  // Either lets the person use it again another day.
+  let saved = false;
+  let remembered = known !== null;
+  box.checked = remembered;
   tell(
     known
       ? "This browser remembered your key."
@@ -28,8 +31,8 @@ export function keyView(changed) {
 
   byId("save-key", HTMLButtonElement).addEventListener("click", () => {
     save("privet-key", key);
-    safe = true;
-    tell("Saved as privet-key, which privet protect apply can use as well.");
+    saved = true;
+    tell("Saved as privet-key. privet protect apply uses it, too, after: chmod 600 privet-key");
   });
   byId("load-key", HTMLInputElement).addEventListener("change", async (event) => {
     const input = /** @type {HTMLInputElement} */ (event.currentTarget);
@@ -43,9 +46,9 @@ export function keyView(changed) {
     } finally {
       input.value = "";
     }
-    safe = true;
-    if (box.checked) remember(key);
-    tell(`Using the key in ${file.name}.`);
+    saved = true;
+    remembered = box.checked && remember(key);
+    tell(`Using the key in ${shown(file.name)}.`);
     changed();
   });
   box.addEventListener("change", () => {
@@ -55,12 +58,13 @@ export function keyView(changed) {
         "This browser does not let the page remember anything; save the key as a file.";
       return;
     }
-    safe = box.checked;
+    remembered = box.checked;
+    const again = saved ? "" : " Save it to use it again.";
     tell(
-      box.checked
+      remembered
         ? "This browser will remember your key, for this page's address."
-        : "This browser has forgotten your key. Save it to use it again.",
+        : `This browser has forgotten your key.${again}`,
     );
   });
-  return { key: () => key, safe: () => safe };
+  return { key: () => key, safe: () => saved || remembered };
 }

@@ -1,13 +1,14 @@
 // The person's secret key: 32 bytes, the same file that `privet protect apply` uses.
 
+import { hex } from "./digest.js";
 import { OptionError } from "./errors.js";
+import { KEY_BYTES } from "./mechanism.js";
 
-const BYTES = 32;
 const PLACE = "privet key";
 
 /** @returns {Uint8Array<ArrayBuffer>} */
 export function newKey() {
-  return crypto.getRandomValues(new Uint8Array(BYTES));
+  return crypto.getRandomValues(new Uint8Array(KEY_BYTES));
 }
 
 /**
@@ -15,9 +16,9 @@ export function newKey() {
  * @returns {Promise<Uint8Array<ArrayBuffer>>} rejects with an `OptionError`
  */
 export async function keyOf(file) {
-  if (file.size !== BYTES) {
+  if (file.size !== KEY_BYTES) {
     throw new OptionError(
-      `${file.name} is not ${BYTES} bytes long, so it is no key; choose another file`,
+      `${file.name} is not ${KEY_BYTES} bytes long, so it is no key; choose another file`,
     );
   }
   return new Uint8Array(await file.arrayBuffer());
@@ -44,11 +45,7 @@ export function rememberedKey() {
 export function remember(key) {
   try {
     if (key === null) localStorage.removeItem(PLACE);
-    else
-      localStorage.setItem(
-        PLACE,
-        Array.from(key, (byte) => byte.toString(16).padStart(2, "0")).join(""),
-      );
+    else localStorage.setItem(PLACE, hex(key));
     return true;
   } catch {
     return false;

@@ -9,6 +9,7 @@ import { runSelfTest } from "./self_test.js";
 import { Workspace } from "./workspace.js";
 
 async function start() {
+  byId("stuck", HTMLElement).remove();
   if (!globalThis.crypto?.subtle) {
     throw new Error("browsers give cryptography only to pages by https, or from this machine");
   }

@@ -1,6 +1,6 @@
 // Phase II: which candidate to release, decided once and for all.
 
-import { DataError, OptionError } from "./errors.js";
+import { OptionError } from "./errors.js";
 
 const NEGLIGIBLE = 1e-18; // a prior this small counts as zero, lest the root drown in rounding
 const DOMAIN = new TextEncoder().encode("privet one-time randomness 1\n");
@@ -22,7 +22,7 @@ export const KEY_BYTES = 32;
 export function leastDivergence(prior, costs, budget) {
   const p = shares(prior);
   if (dot(p, costs) <= budget) return p;
-  const cheapest = Math.min(...costs);
+  const cheapest = costs.reduce((one, other) => Math.min(one, other));
   if (cheapest >= budget) {
     throw new OptionError(`a budget of ${budget} is too small; it must be above ${cheapest}`);
   }
@@ -90,17 +90,9 @@ export async function uniform(key, { feature, value }) {
     numbers.setFloat32(4 * (present.length + at), value[i], true);
   });
   const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const secret = await subtle().importKey("raw", key.slice(), algorithm, false, ["sign"]);
-  const digest = new DataView(await subtle().sign("HMAC", secret, message));
+  const secret = await crypto.subtle.importKey("raw", key.slice(), algorithm, false, ["sign"]);
+  const digest = new DataView(await crypto.subtle.sign("HMAC", secret, message));
   return Number(digest.getBigUint64(0) >> 11n) / 2 ** 53;
-}
-
-/** Return the browser's cryptography, which it lends to secure pages only. */
-export function subtle() {
-  if (!globalThis.crypto?.subtle) {
-    throw new DataError("this page must come from https or from this machine to compute digests");
-  }
-  return crypto.subtle;
 }
 
 /** @param {Float64Array} weights */

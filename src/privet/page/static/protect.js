@@ -28,12 +28,13 @@ export function posterior(bundle, record) {
 }
 
 /**
- * Search what might be released of a record. This is the costly part.
+ * Search what might be released of a record. This is the costly part; what it returns is fast, but
+ * for a budget of another margin with the mechanism of targets, which searches again.
  *
  * @param {Bundle} bundle
  * @param {Ratings} record
  * @param {import("./types.js").Rules} [rules]
- * @returns {import("./types.js").Search}
+ * @returns {import("./types.js").Search} throws an `OptionError` unless the budget is above 0
  */
 export function search(bundle, record, rules = {}) {
   const limits = workOut(bundle, record, rules);
@@ -41,14 +42,21 @@ export function search(bundle, record, rules = {}) {
     bundle.settings.mechanism === "answers"
       ? byAnswers(bundle, record, limits)
       : byTargets(bundle, record, limits);
-  return {
-    plan(budget) {
-      if (!(budget > 0 && Number.isFinite(budget))) {
-        throw new OptionError(`budget must be a number above 0; got ${budget}`);
-      }
-      return plan(budget);
-    },
+  return (budget) => {
+    if (!(budget > 0 && Number.isFinite(budget))) {
+      throw new OptionError(`budget must be a number above 0; got ${budget}`);
+    }
+    return plan(budget);
   };
+}
+
+/**
+ * Tell whether a plan could change its record at all: one that could not protects nobody.
+ *
+ * @param {Plan} plan
+ */
+export function mayChange({ candidates, psi }) {
+  return candidates.some(({ cost }, number) => cost > 0 && psi[number] > 0);
 }
 
 /**
@@ -68,7 +76,7 @@ export async function release({ candidates, psi, expectedCost }, key, record) {
  * @param {Bundle} bundle
  * @param {Ratings} record
  * @param {import("./rules.js").Limits} limits
- * @returns {(budget: number) => Plan}
+ * @returns {import("./types.js").Search}
  */
 function byAnswers({ network, settings, prior }, record, limits) {
   const stops = searchPaths(network, record, { steps: settings.maxSteps ?? STOPS, limits });
@@ -88,7 +96,7 @@ function byAnswers({ network, settings, prior }, record, limits) {
  * @param {Bundle} bundle
  * @param {Ratings} record
  * @param {import("./rules.js").Limits} limits
- * @returns {(budget: number) => Plan}
+ * @returns {import("./types.js").Search}
  */
 function byTargets({ network, settings, prior }, record, limits) {
   const maxSteps = settings.maxSteps ?? MAX_STEPS;

@@ -1,7 +1,7 @@
 // All records of a file, one after the other, without freezing the page.
 
 import { painted } from "./dom.js";
-import { posterior, release, search } from "./protect.js";
+import { mayChange, posterior, release, search } from "./protect.js";
 
 /** @typedef {import("./types.js").Ratings} Ratings */
 
@@ -10,6 +10,7 @@ import { posterior, release, search } from "./protect.js";
  *
  * @typedef {object} Entry
  * @property {import("./types.js").Release} release
+ * @property {boolean} free whether anything could have changed
  * @property {Float64Array} before what the model made of the unchanged record
  */
 
@@ -39,8 +40,12 @@ export async function protectAll(bundle, records, { budget, key, rules, signal, 
       since = performance.now();
     }
     signal.throwIfAborted();
-    const plan = search(bundle, record, rules).plan(budget);
-    entries.push({ release: await release(plan, key, record), before: posterior(bundle, record) });
+    const plan = search(bundle, record, rules)(budget);
+    entries.push({
+      release: await release(plan, key, record),
+      free: mayChange(plan),
+      before: posterior(bundle, record),
+    });
   }
   progress(entries.length);
   return entries;

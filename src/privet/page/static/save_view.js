@@ -1,10 +1,11 @@
 // Protecting the whole file, and saving what comes out.
 
-import { byId, say, sayProblem } from "./dom.js";
+import { sha256, hex } from "./digest.js";
+import { byId, messageOf } from "./dom.js";
 import { renamed, save } from "./download.js";
 import { protectAll } from "./protect_file.js";
 import { reportAsJson, reportAsText } from "./report.js";
-import { counted } from "./words.js";
+import { counted, shown } from "./words.js";
 
 /** @typedef {import("./types.js").Bundle} Bundle */
 /** @typedef {import("./types.js").Table} Table */
@@ -18,12 +19,11 @@ import { counted } from "./words.js";
  * @param {() => boolean} from.keyIsSafe
  */
 export function saving(bundle, { choices, keyIsSafe }) {
-  const cancel = byId("cancel", HTMLButtonElement);
-  const bar = byId("progress", HTMLProgressElement);
-  const line = byId("progress-line", HTMLElement);
   const buttons = ["download", "report-text", "report-json"].map((id) =>
     byId(id, HTMLButtonElement),
   );
+  const { working, progress, cancel } = progressView(buttons);
+  const isSecond = versions();
   let name = "";
   /** @type {Table | null} */
   let table = null;
@@ -38,69 +38,72 @@ export function saving(bundle, { choices, keyIsSafe }) {
     running.abort();
   }
 
-  /** @param {boolean} busy */
-  function working(busy) {
-    line.hidden = cancel.hidden = !busy;
-    for (const button of buttons) button.disabled = busy;
-  }
-
   /** @param {Table} opened */
   async function protectedEntries(opened) {
     if (done) return done;
     running = new AbortController();
     const { signal } = running;
-    bar.max = opened.records.length;
-    working(true);
+    working(opened.records.length);
     try {
-      const entries = await protectAll(bundle, opened.records, {
-        ...choices(),
-        signal,
-        progress: (count) => (bar.value = count),
-      });
+      const how = { ...choices(), signal, progress };
+      const entries = await protectAll(bundle, opened.records, how);
       signal.throwIfAborted();
       return (done = entries);
     } finally {
-      working(false);
+      working(0);
     }
   }
 
   /**
    * Protect the file if need be, and save something made of it.
    *
-   * @param {(entries: Entry[], opened: Table) => void} saveIt
+   * @param {(entries: Entry[], opened: Table) => void | Promise<void>} saveIt
    */
   async function run(saveIt) {
-    if (table === null) return;
+    const opened = table;
+    if (opened === null) return;
+    tell("");
     try {
-      saveIt(await protectedEntries(table), table);
+      await saveIt(await protectedEntries(opened), opened);
     } catch (error) {
       const stopped = error instanceof DOMException && error.name === "AbortError";
-      if (stopped) say("Stopped; nothing was saved.");
-      else sayProblem(error);
+      if (opened === table) tell(stopped ? "Stopped; nothing was saved." : messageOf(error));
     }
   }
 
+  /**
+   * @param {Entry[]} entries
+   * @param {Table} opened
+   */
+  async function publish(entries, opened) {
+    const chosen = choices();
+    save(renamed(name, "protected"), opened.write(entries.map(({ release }) => release.record)));
+    published = true;
+    tell(
+      [
+        summary(entries),
+        (await isSecond(opened, chosen)) &&
+          "This is a second version of these records: publish only one, and delete the other.",
+        !keyIsSafe() &&
+          "Save your key, too: without it the same record gets another answer next time.",
+      ]
+        .filter(Boolean)
+        .join(" "),
+    );
+  }
+
   cancel.addEventListener("click", () => running.abort());
-  buttons[0].addEventListener("click", () =>
-    run((entries, opened) => {
-      save(renamed(name, "protected"), opened.write(entries.map(({ release }) => release.record)));
-      published = true;
-      const changed = entries.filter(({ release }) => release.cost > 0).length.toLocaleString("en");
-      const reminder = keyIsSafe()
-        ? ""
-        : " Save your key, too: without it the same record gets another answer next time.";
-      say(`Saved ${counted(entries.length, "record")}, ${changed} of them changed.${reminder}`);
-    }),
-  );
-  buttons[1].addEventListener("click", () =>
-    run((entries) =>
+  const savers = [
+    publish,
+    (/** @type {Entry[]} */ entries) =>
       save(renamed(name, "changes", ".txt"), reportAsText(bundle, entries), "text/plain"),
-    ),
-  );
-  buttons[2].addEventListener("click", () =>
-    run((entries) =>
+    (/** @type {Entry[]} */ entries) =>
       save(renamed(name, "changes", ".json"), reportAsJson(bundle, entries), "application/json"),
-    ),
+  ];
+  buttons.forEach((button, number) =>
+    button.addEventListener("click", () => {
+      if (cancel.hidden) void run(savers[number]);
+    }),
   );
   window.addEventListener("beforeunload", (event) => {
     // Whoever leaves now can never give the same answer again.
@@ -115,8 +118,73 @@ export function saving(bundle, { choices, keyIsSafe }) {
      */
     open(fileName, opened) {
       forget();
+      tell("");
       name = fileName;
       table = opened;
+      byId("save-file", HTMLElement).textContent = shown(fileName);
     },
+  };
+}
+
+/**
+ * Say what became of the file, where it stays until something else becomes of it.
+ *
+ * @param {string} message
+ */
+function tell(message) {
+  byId("saved", HTMLElement).textContent = message;
+}
+
+/**
+ * Show how far long work has come, and a button to stop it.
+ *
+ * @param {HTMLButtonElement[]} buttons which mean nothing meanwhile; disabled ones would lose the
+ *   keyboard's focus
+ */
+function progressView(buttons) {
+  const cancel = byId("cancel", HTMLButtonElement);
+  const bar = byId("progress", HTMLProgressElement);
+  return {
+    cancel,
+    /** @param {number} count how many records there are to do; 0 once they are done */
+    working(count) {
+      const busy = count > 0;
+      if (!busy && document.activeElement === cancel) buttons[0].focus();
+      byId("progress-line", HTMLElement).hidden = cancel.hidden = !busy;
+      for (const button of buttons) button.setAttribute("aria-disabled", String(busy));
+      if (busy) bar.max = count;
+    },
+    /** @param {number} count */
+    progress(count) {
+      bar.value = count;
+    },
+  };
+}
+
+/** @param {Entry[]} entries */
+function summary(entries) {
+  const changed = entries.filter(({ release }) => release.cost > 0).length;
+  const stuck = entries.filter(({ free }) => !free).length;
+  return (
+    `Saved ${counted(entries.length, "record")}, ${changed.toLocaleString("en")} of them changed.` +
+    (stuck ? ` In ${counted(stuck, "record")} nothing could change: not protected.` : "")
+  );
+}
+
+/**
+ * Return a function that tells whether the same records were saved before by other choices, and
+ * takes note of these.
+ */
+function versions() {
+  /** @type {Map<string, string>} */
+  const last = new Map();
+  const encoder = new TextEncoder();
+  return async (/** @type {Table} */ { records, write }, /** @type {Choices} */ how) => {
+    const what = hex(await sha256(encoder.encode(write(records))));
+    const keep = [...(how.rules.keep ?? [])].sort((one, other) => one - other);
+    const choice = JSON.stringify([how.budget, hex(how.key), how.rules.policy, keep]);
+    const before = last.get(what);
+    last.set(what, choice);
+    return before !== undefined && before !== choice;
   };
 }

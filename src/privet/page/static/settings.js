@@ -14,7 +14,7 @@ const SETTINGS = [
   ...["never", "mechanism", "temperature", "leak"],
 ];
 const CASE = ["record", "budget", "release", "posterior"];
-const MOST_STEPS = 100_000;
+const MOST_STEPS = 1000;
 const MOST_STOPS = 64; // on a way whose every stop is kept
 const MOST_CASES = 8;
 

@@ -5,11 +5,8 @@ const BLANKS = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u
 const AROUND_NUMBERS = new RegExp(`^[${BLANKS}]+|[${BLANKS}]+$`, "g");
 const BETWEEN = new RegExp(`[${BLANKS}\\x1c-\\x1f]+`);
 const AROUND = new RegExp(`^${BETWEEN.source}|${BETWEEN.source}$`, "g");
-const DIGITS = "[0-9](?:_?[0-9])*";
-const NUMBER = new RegExp(
-  `^[-+]?(?:${DIGITS}(?:\\.(?:${DIGITS})?)?|\\.${DIGITS})(?:e[-+]?${DIGITS})?$`,
-  "i",
-);
+const NUMBER = spelledWith("[0-9]+");
+const NUMBER_TO_PYTHON = spelledWith("[0-9](?:_?[0-9])*");
 const ENDLESS = /^[-+]?(?:inf(?:inity)?|nan)$/i;
 
 /** @param {string} text */
@@ -23,23 +20,24 @@ export function words(text) {
 }
 
 /**
- * Return the finite number that a text spells, NaN if none.
+ * Return the number that a text spells, NaN if none: of the digits 0 to 9, with or without a point
+ * among or beside them, a sign before, an exponent behind, and ASCII blanks around.
  *
  * @param {string} text
  */
 export function number(text) {
-  const ascii = NUMBER.test(text) ? text : inAscii(text);
-  return NUMBER.test(ascii) ? Number(ascii.replaceAll("_", "")) : NaN;
+  return NUMBER.test(text) ? Number(text) : NaN;
 }
 
 /**
- * Tell whether a cell is neither empty nor a number, `nan` included.
+ * Tell whether a cell is neither empty nor a number in any script, `nan` included: a record of
+ * numbers that `number` refuses is no header, which would pass unprotected.
  *
  * @param {string} text
  */
 export function isWord(text) {
   const ascii = inAscii(text);
-  return stripped(text) !== "" && !NUMBER.test(ascii) && !ENDLESS.test(ascii);
+  return stripped(text) !== "" && !NUMBER_TO_PYTHON.test(ascii) && !ENDLESS.test(ascii);
 }
 
 /**
@@ -66,9 +64,14 @@ export function shortest(value) {
   return spelled(value).replace(/\.0$/, "");
 }
 
+/** @param {string} digits */
+function spelledWith(digits) {
+  const value = `(?:${digits}(?:\\.(?:${digits})?)?|\\.${digits})(?:e[-+]?${digits})?`;
+  return new RegExp(`^[ \\t-\\r]*[-+]?${value}[ \\t-\\r]*$`, "i");
+}
+
 /**
- * Return a text without blanks around it, digits of other scripts by their value: these are
- * numbers, too, and a record of them is no header.
+ * Return a text without blanks around it, digits of other scripts by their value.
  *
  * @param {string} text
  */

@@ -82,13 +82,7 @@
  * @property {Float64Array} expected the mean of the candidates' posteriors
  */
 
-/**
- * The ways found for one record; what is costly is done.
- *
- * @typedef {object} Search
- * @property {(budget: number) => Plan} plan throws an `OptionError` unless the budget is above 0;
- *   fast, but for a budget of another margin with the mechanism of targets, which searches again
- */
+/** @typedef {(budget: number) => Plan} Search what to do with the ways found for one record */
 
 /**
  * What chance and key decided, once and for all.

@@ -9,7 +9,7 @@ const LONGEST = 60;
  * @param {number} number
  */
 export function className(bundle, number) {
-  return bundle.classNames ? shown(bundle.classNames[number]) : `class ${number}`;
+  return shown(bundle.classNames?.[number] ?? "") || `class ${number}`;
 }
 
 /**
@@ -17,7 +17,7 @@ export function className(bundle, number) {
  * @param {number} number
  */
 export function featureName(bundle, number) {
-  return bundle.featureNames ? shown(bundle.featureNames[number]) : `entry ${number}`;
+  return shown(bundle.featureNames?.[number] ?? "") || `entry ${number}`;
 }
 
 /**
@@ -27,21 +27,28 @@ export function featureName(bundle, number) {
  * @param {string} wanted
  */
 export function featureCalled(bundle, wanted) {
-  const text = wanted.trim().replace(/^entry\s+(?=\d+$)/i, "");
-  const named = bundle.featureNames ? bundle.featureNames.indexOf(text) : -1;
+  const [text, names] = [wanted.trim(), bundle.featureNames];
+  const named = names && text ? names.findIndex((name) => name.trim() === text) : -1;
   if (named >= 0) return named;
-  const number = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  // Where entries have names, "entry 9" may be part of one, and is not number 9.
+  const digits = names ? text : text.replace(/^entry\s+/i, "");
+  const number = /^\d{1,9}$/.test(digits) ? Number(digits) : -1;
   return number < bundle.settings.low.length ? number : -1;
 }
 
 /**
- * Return foreign text in one line, not too long, without marks that act.
+ * Return foreign text in one line, not too long, without marks that act. What runs from right to
+ * left does so by itself alone.
  *
  * @param {string} text
  */
 export function shown(text) {
-  const plain = text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd").trim();
-  return plain.length > LONGEST ? `${plain.slice(0, LONGEST - 1)}\u2026` : plain;
+  // Two invisible letters are part of how some scripts are spelled.
+  const safe = text.replace(/(?![\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd");
+  const letters = [...safe.replace(/^[\s\u200c\u200d]+|[\s\u200c\u200d]+$/g, "")];
+  const long = letters.length > LONGEST;
+  const short = long ? `${letters.slice(0, LONGEST - 1).join("")}\u2026` : letters.join("");
+  return /^[\x20-\x7e]*$/.test(short) ? short : `\u2068${short}\u2069`;
 }
 
 /**
