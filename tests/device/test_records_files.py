@@ -1,6 +1,10 @@
 import json
 import os
 import stat
+import sys
+from contextlib import contextmanager
+from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +111,7 @@ def test_csv_keeps_header_and_columns(bundle, ratings, key, tmp_path, header):
 @pytest.mark.parametrize("name", ["records", "inputs", "X"])
 def test_npz_keeps_name_and_dtype(bundle, ratings, key, tmp_path, name):
     source, out = tmp_path / "in.npz", tmp_path / "out.npz"
-    np.savez(source, secret=np.arange(3), **{name: ratings})
+    np.savez(source, **{name: ratings})
     protect_file(source, bundle, budget=2, key=key, out=out)
     with np.load(out, allow_pickle=False) as file:
         assert file.files == [name]
@@ -323,6 +327,72 @@ def test_only_the_owner_may_read_what_was_changed(bundle, ratings, key, tmp_path
     protect_file(source, bundle, budget=2, key=key, out=out, changes=notes)
     assert stat.S_IMODE(out.stat().st_mode) == 0o640
     assert stat.S_IMODE(notes.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_nobody_new_may_read_what_was_kept(bundle, ratings, key, tmp_path):
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(table(tidy(ratings)[:3], bundle.feature_names))
+    for of_source, before, after in (
+        (0o600, None, 0o600),
+        (0o640, None, 0o640),
+        (0o400, None, 0o600),
+        (0o666, None, 0o644),
+        (0o600, 0o644, 0o600),
+        (0o644, 0o664, 0o644),
+    ):
+        source.chmod(of_source)
+        out.unlink(missing_ok=True)
+        if before is not None:
+            out.write_text("earlier")
+            out.chmod(before)
+        umask = os.umask(0o022)
+        try:
+            protect_file(source, bundle, budget=2, key=key, out=out, extra="keep")
+        finally:
+            os.umask(umask)
+        assert stat.S_IMODE(out.stat().st_mode) == after
+
+
+@contextmanager
+def small_files_only(size):
+    """Let no file grow beyond ``size`` bytes, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".npz", ".parquet"])
+@pytest.mark.parametrize(("list_name", "limit"), [("big.json", 10_000), ("small.txt", 600)])
+def test_a_full_disk_leaves_all_as_it_was(
+    guesser, key, tmp_path, monkeypatch, suffix, list_name, limit
+):
+    network = guesser.__class__((guesser.weights[0][:, :8], guesser.weights[1]), guesser.biases)
+    small = Bundle("attribute", network, feature_names=tuple("abcdefgh"))
+    records = np.tile([[0.2, 0.4, 0.6, 0, 0, 0, 0, 1]], (80, 1))
+    source, notes = tmp_path / f"in{suffix}", tmp_path / list_name
+    if suffix == ".npz":
+        np.savez(source, records=records)
+    elif suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = dict(zip("abcdefgh", records.T, strict=True))
+        parquet.write_table(pytest.importorskip("pyarrow").table(columns), source)
+    else:
+        source.write_text(as_text(records) if suffix == ".txt" else table(records))
+    before = source.read_bytes()
+    notes.write_text("earlier")
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=BytesIO()))
+    for out in (source, tmp_path / f"new{suffix}", "-"):
+        with small_files_only(limit), pytest.raises(OSError, match="too large"):
+            protect_file(source, small, budget=0.01, key=key, out=out, changes=notes)
+    assert source.read_bytes() == before
+    assert notes.read_text() == "earlier"
+    assert sys.stdout.buffer.getvalue() == b""
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, notes.name}
 
 
 def test_nothing_needed_is_overwritten(bundle, ratings, tmp_path):

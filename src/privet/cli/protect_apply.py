@@ -48,7 +48,7 @@ def apply(
     to float32 rounding, so asking again reveals nothing new. Releases of one record at several
     budgets reveal more together: publish one. Columns are matched to the bundle's features by name
     where the file has a header. The output has the input's format. Memory does not grow with the
-    number of records.
+    number of records, but for arrays in Fortran order.
 
         privet protect apply ratings.csv --bundle cities.safetensors --budget 2 --out noisy.csv
         privet protect apply ratings.csv --bundle bundles --budget 2 --dry-run --changes see.txt
@@ -83,8 +83,9 @@ def apply(
         Attribute protection: entries that you never want touched, by name or number, separated by
         commas.
     extra
-        Columns of a CSV, TSV or Parquet file that the bundle does not know: refuse the file, keep
-        them as they are (they are not protected, and may give away what the rest hides), or drop.
+        Columns of a CSV, TSV or Parquet file that the bundle does not know, or other arrays of an
+        NPZ file: refuse the file, keep them as they are (they are not protected, and may give away
+        what the rest hides), or drop them.
     format
         The format of FILE, where its name does not say.
     max_memory

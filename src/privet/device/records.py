@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +14,7 @@ import numpy as np
 
 from privet.device.attribute import check_ratings
 from privet.device.changes import Report
-from privet.device.formats import Extra, Format, Table, format_of, opened
+from privet.device.formats import Extra, Format, Table, Write, format_of, opened
 from privet.device.formats.standard import called, is_standard, whole_output
 from privet.device.mechanism import KEY_BYTES, load_or_create_key
 from privet.device.membership import log_confidences
@@ -44,8 +45,9 @@ def protect_file(
     """Protect every record of ``source`` and write them to ``out``, in the same format.
 
     Nothing is written unless everything is: on any error ``out`` and ``changes`` stay as they
-    were, and nothing goes to standard output. ``out`` may be ``source``. Memory does not grow
-    with the number of records.
+    were, and nothing goes to standard output. Both are whole on the disk before ``changes``, then
+    ``out`` takes its place. ``out`` may be ``source``. Memory does not grow with the number of
+    records, unless they are an NPZ array in Fortran order, which is read whole.
 
     Parameters
     ----------
@@ -60,7 +62,8 @@ def protect_file(
         looks right and the first records have been read: a mistake in a file name makes no key.
     out
         The protected file, ``-`` for standard output, or None for a dry run, which does all but
-        write it. Give a dry run a key that it need not make, such as `rehearsal_key`'s.
+        write it. Give a dry run a key that it need not make, such as `rehearsal_key`'s. Nobody may
+        read the file who may not read ``source``.
     changes
         A file to list, for each record, what was changed and why; for the person's eyes only,
         since it tells noise from data, and readable by its owner only. Readable text if its name
@@ -70,9 +73,10 @@ def protect_file(
     untouchable
         Files that ``out`` and ``changes`` must not overwrite, such as the bundle and the key.
     extra
-        What becomes of columns of a CSV, TSV or Parquet file that the bundle does not know:
-        ``"refuse"`` the file, ``"keep"`` them unchanged and in place, or ``"drop"`` them. What is
-        kept is not protected, and may give away what the rest hides.
+        What becomes of columns of a CSV, TSV or Parquet file that the bundle does not know, and
+        of an NPZ file's other arrays: ``"refuse"`` the file, ``"keep"`` them unchanged, columns in
+        place, or ``"drop"`` them. What is kept is not protected, and may give away what the rest
+        hides.
     format
         The format of ``source``; by default what its name says.
 
@@ -94,42 +98,37 @@ def protect_file(
     check_budget(bundle.kind, budget)
     if rules is not None and bundle.kind != "attribute":
         raise OptionError(f"rules are for attribute bundles only; this one is of {bundle.kind}")
-    ratings, totals = bundle.kind == "attribute", _Totals()
+    totals = _Totals()
     with ExitStack() as stack:
-        table = stack.enter_context(
-            opened(
-                source,
-                bundle.features,
-                ratings=ratings,
-                names=bundle.feature_names,
-                extra=extra,
-                format=format,
-                rows=_block_rows(bundle),
-            )
-        )
+        table = stack.enter_context(_opened(source, bundle, extra=extra, format=format))
         _check_suffix(out, format or format_of(source))
         _check_whole(source, table, bundle=bundle, rules=rules)
+        # Left in reverse: last comes the result, which may take the source's place.
+        result = None if out is None else stack.enter_context(_result(out, source))
         report = None if changes is None else stack.enter_context(_report(Path(changes), bundle))
-        write = None
-        if out is not None:
-            write = stack.enter_context(table.writing(stack.enter_context(_result(out))))
-        for block in track(table.blocks, "Protecting records", total=table.total):
-            _check(source, block, first=totals.records, ratings=ratings, logits=table.logits)
-            if callable(key):
-                key = key()
-            release = bundle.protect(
-                block, budget=budget, key=key, rules=rules, logits=table.logits
-            )
-            if write is not None:
-                write(release.records)
-            if report is not None:
-                report.add(block, release, first=totals.records, logits=table.logits)
-            totals.add(release)
-        if totals.records == 0:
-            raise DataError(f"{called(source)} holds no records")
+        with _writing(table, result) as write:
+            for block in track(table.blocks, "Protecting records", total=table.total):
+                _check(source, block, first=totals.records, bundle=bundle, logits=table.logits)
+                if callable(key):
+                    key = key()
+                release = bundle.protect(
+                    block, budget=budget, key=key, rules=rules, logits=table.logits
+                )
+                if write is not None:
+                    write(release.records)
+                if report is not None:
+                    report.add(block, release, first=totals.records, logits=table.logits)
+                totals.add(release)
+            if totals.records == 0:
+                raise DataError(f"{called(source)} holds no records")
         summary = {**totals.means(), "budget": budget}
         if report is not None:
             report.end(summary)
+        # A full disk tells now, while nothing has been replaced.
+        for file in (result, None if report is None else report.file):
+            if file is not None:
+                file.flush()
+                os.fsync(file.fileno())
     return {**summary, "seconds": perf_counter() - started, "dry_run": out is None}
 
 
@@ -178,15 +177,48 @@ def _block_rows(bundle: Bundle) -> int:
     return max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // (bundle.features + 64 * outputs)))
 
 
+def _opened(
+    source: Path | str, bundle: Bundle, *, extra: Extra, format: Format | None
+) -> AbstractContextManager[Table]:
+    """Open the records that a bundle is to protect."""
+    return opened(
+        source,
+        bundle.features,
+        ratings=bundle.kind == "attribute",
+        names=bundle.feature_names,
+        extra=extra,
+        format=format,
+        rows=_block_rows(bundle),
+    )
+
+
+def _writing(table: Table, result: IO[bytes] | None) -> AbstractContextManager[Write | None]:
+    """Return what writes blocks to the result, if there is to be one."""
+    return nullcontext() if result is None else table.writing(result)
+
+
 @contextmanager
-def _result(out: Path | str) -> Iterator[IO[bytes]]:
-    """Open the result; standard output gets it whole at the end, or not at all."""
+def _result(out: Path | str, source: Path | str) -> Iterator[IO[bytes]]:
+    """Open the result; standard output gets it whole at the end, or not at all.
+
+    Nobody may read it who may not read the source, of which it may keep columns.
+    """
     if is_standard(out):
         with whole_output() as file:
             yield file
-    else:
-        with replacing(Path(out)) as target, target.open("wb") as file:
-            yield file
+        return
+    of_source, before = _permissions(Path(source)), _permissions(Path(out))
+    most = 0o777 if of_source is None else of_source | 0o600
+    mode = None if before is None else before & most
+    with replacing(Path(out), mode=mode) as target, target.open("wb") as file:
+        if mode is None:
+            target.chmod(stat.S_IMODE(target.stat().st_mode) & most)
+        yield file
+
+
+def _permissions(path: Path) -> int | None:
+    """Return who may do what with a file, None where there is none."""
+    return stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
 
 
 @contextmanager
@@ -245,10 +277,10 @@ def _check_whole(source: Path | str, table: Table, *, bundle: Bundle, rules: Rul
         )
 
 
-def _check(source: Path | str, block: Array, *, first: int, ratings: bool, logits: bool) -> None:
+def _check(source: Path | str, block: Array, *, first: int, bundle: Bundle, logits: bool) -> None:
     """Refuse a block that `Bundle.protect` would, but name the file and count from its start."""
     try:
-        if ratings:
+        if bundle.kind == "attribute":
             check_ratings(block, first)
         elif not logits:
             log_confidences(block, first)

@@ -4,7 +4,6 @@ Every number of a file is written in one style, and ratings in ascending order, 
 input looked like: an entry that stood out by its spelling or place would betray the noise.
 """
 
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -45,7 +44,8 @@ def opened(
 ) -> Iterator[Table]:
     """Open a file of records: CSV, TSV, Parquet, NPZ, or lines of ``index:score`` pairs.
 
-    Memory does not grow with the number of records.
+    Memory does not grow with the number of records, but for NPZ arrays in Fortran order. Empty
+    lines of CSV and TSV are skipped; an empty line of pairs is a record without entries.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ def opened(
         order are brought into theirs, and written in the file's own. Without a header, or without
         ``names``, columns count from the left.
     extra
-        What becomes of a table's columns that are no feature; see `Wanted`.
+        What becomes of a table's columns, or an NPZ file's arrays, that are no feature or record;
+        see `Wanted`.
     format
         By default what the name says; standard input has none.
     rows
@@ -97,7 +98,7 @@ def opened(
             text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
             try:
                 yield _open_text(text, wanted, kind)
-            except (UnicodeDecodeError, csv.Error) as error:
+            except UnicodeDecodeError as error:
                 raise DataError(f"{place} is not readable text: {error}") from None
             finally:
                 text.detach()

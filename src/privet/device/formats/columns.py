@@ -55,8 +55,8 @@ def match(header: Sequence[str], wanted: Wanted) -> Columns:
     others = [column for column, name in enumerate(cells) if name not in known]
     refused = [cells[column] for column in others] if wanted.extra == "refuse" else []
     if missing or refused:
-        wrong = [f"has no {_listed(missing)}"] * bool(missing)
-        wrong += [f"has {_listed(refused)}, unknown to the bundle"] * bool(refused)
+        wrong = [f"has no {listed(missing)}"] * bool(missing)
+        wrong += [f"has {listed(refused)}, unknown to the bundle"] * bool(refused)
         remedy = "name the bundle's features" if missing else "keep or drop what is no feature"
         raise DataError(f"{wanted.place}: its header {' and '.join(wrong)}; {remedy}")
     twice = (name for column, name in enumerate(cells) if name in known and places[name] != column)
@@ -65,7 +65,7 @@ def match(header: Sequence[str], wanted: Wanted) -> Columns:
     return Columns(tuple(places[name] for name in names), tuple(others))
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """Name the first three of many."""
     shown = ", ".join(repr(name[:40]) for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -31,8 +31,8 @@ class Wanted:
     names
         What the features are called, if they have names.
     extra
-        What becomes of columns that are no feature: ``"refuse"`` the file, ``"keep"`` them as
-        they are, or ``"drop"`` them.
+        What becomes of columns that are no feature, and an NPZ file's other arrays: ``"refuse"``
+        the file, ``"keep"`` them as they are, or ``"drop"`` them.
     rows
         Most records a block.
     """

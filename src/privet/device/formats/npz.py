@@ -1,38 +1,44 @@
-"""NPZ files: the one array of records that goes by a known name; others are not carried over.
+"""NPZ files: the one array of records that goes by a known name, and what else they hold.
 
 Rows are streamed out of the archive and into the next, so memory does not grow with their number.
-An array in Fortran order has its rows everywhere, and is read whole.
+An array in Fortran order has its rows everywhere, and is read whole. What is no array of records is
+refused, dropped, or put behind it byte by byte.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from typing import IO, Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
 
+from privet.device.formats.columns import listed
 from privet.device.formats.layout import Table, Wanted, Write
 from privet.device.network import Array
 from privet.errors import DataError
 
 ARRAYS = ("records", "inputs", "X", "confidences", "logits")
+MOST_HEADER = 10_000  # bytes; NumPy reads no longer one either, but looks only once it is in memory
+CHUNK = 1 << 20  # bytes of another array at one time
 
 
 @dataclass(frozen=True)
 class _Member:
-    """An array in an archive, before its values are read."""
+    """An array in an archive, before its values are read, and what else is there."""
 
     info: ZipInfo
+    others: list[ZipInfo]
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
 
     @property
     def name(self) -> str:
-        return self.info.filename.removesuffix(".npy")
+        return _name(self.info)
 
 
 def open_npz(file: IO[bytes], wanted: Wanted) -> Table:
@@ -41,8 +47,8 @@ def open_npz(file: IO[bytes], wanted: Wanted) -> Table:
     Raises
     ------
     DataError
-        When the file is damaged, holds none or several of the arrays looked for, or the array is
-        not made of numbers of shape (n, features).
+        When the file is damaged, holds none or several of the arrays looked for, or others that
+        ``wanted.extra`` refuses, or the array is not made of numbers of shape (n, features).
     """
     try:
         archive = ZipFile(file)
@@ -56,44 +62,72 @@ def open_npz(file: IO[bytes], wanted: Wanted) -> Table:
             f"{wanted.place}: {member.name} must be numbers of shape (n, {wanted.features}); "
             f"got {member.dtype} of shape {member.shape}"
         )
-
     total = -(-member.shape[0] // wanted.rows)
-    blocks = _blocks(archive, member, wanted)
-    return Table(blocks, partial(_writing, member), logits=member.name == "logits", total=total)
+    writing = partial(_writing, member=member, source=archive, wanted=wanted)
+    return Table(
+        _blocks(archive, member, wanted), writing, logits=member.name == "logits", total=total
+    )
 
 
 @contextmanager
-def _writing(member: _Member, out: IO[bytes]) -> Iterator[Write]:
+def _writing(
+    out: IO[bytes], *, member: _Member, source: ZipFile, wanted: Wanted
+) -> Iterator[Write]:
     """Write an array like ``member``; what were logits are confidences now."""
     name = "confidences" if member.name == "logits" else member.name
-    info = ZipInfo(f"{name}.npy")  # dated 1980: the same records are the same bytes
-    info.compress_type = min(member.info.compress_type, ZIP_DEFLATED)
     begun = False
-    with ZipFile(out, "w") as archive, archive.open(info, "w", force_zip64=True) as stream:
+    with ZipFile(out, "w") as archive:
+        with archive.open(_like(member.info, f"{name}.npy"), "w", force_zip64=True) as stream:
 
-        def write(block: Array) -> None:
-            nonlocal begun
-            if not begun:
-                kind = npy.dtype_to_descr(block.dtype)
-                header = {"descr": kind, "fortran_order": False, "shape": member.shape}
-                npy.write_array_header_1_0(stream, header)
-                begun = True
-            stream.write(block.tobytes())
+            def write(block: Array) -> None:
+                nonlocal begun
+                if not begun:
+                    kind = npy.dtype_to_descr(block.dtype)
+                    header = {"descr": kind, "fortran_order": False, "shape": member.shape}
+                    npy.write_array_header_1_0(stream, header)
+                    begun = True
+                stream.write(block.tobytes())
 
-        yield write
+            yield write
+        for other in member.others if wanted.extra == "keep" else ():
+            info = _like(other, other.filename)
+            with archive.open(info, "w", force_zip64=True) as stream:
+                for chunk in _chunks(source, other, wanted):
+                    stream.write(chunk)
+
+
+def _like(info: ZipInfo, name: str) -> ZipInfo:
+    """Return an entry dated 1980, so that the same records are the same bytes."""
+    entry = ZipInfo(name)
+    entry.compress_type = info.compress_type
+    return entry
 
 
 def _find(archive: ZipFile, wanted: Wanted) -> _Member:
     """Return the one array that goes by a known name."""
-    names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
-    known = [info for info in archive.infolist() if info.filename.removesuffix(".npy") in ARRAYS]
+    entries = archive.infolist()
+    known = [info for info in entries if _name(info) in ARRAYS]
+    others = [info for info in entries if _name(info) not in ARRAYS]
+    names = [_name(info) for info in others]
     if len(known) != 1:
+        held = ", ".join(map(_name, entries[:9])) or "nothing"
+        raise DataError(f"{wanted.place} must hold one of: {'; '.join(ARRAYS)}. It holds {held}")
+    if names and wanted.extra == "refuse":
         raise DataError(
-            f"{wanted.place} must hold one of: {'; '.join(ARRAYS)}. "
-            f"It holds {', '.join(names[:9]) or 'nothing'}"
+            f"{wanted.place}: beside {_name(known[0])} it holds {listed(names)}; keep or drop what "
+            f"is no record"
         )
+    if len(set(names)) < len(names):
+        raise ValueError("it holds two arrays of one name")
+    # Other ways unpack without limit, and NumPy writes none of them.
+    if any(info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for info in entries):
+        raise ValueError("it is compressed otherwise than by deflating")
     with archive.open(known[0]) as stream:
-        return _Member(known[0], *_header(stream))
+        return _Member(known[0], others, *_header(stream))
+
+
+def _name(info: ZipInfo) -> str:
+    return info.filename.removesuffix(".npy")
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -101,29 +135,51 @@ def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"unknown version {version} of an array")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    first = version == (1, 0)
+    field = stream.read(2 if first else 4)
+    size = int.from_bytes(field, "little")
+    if size > MOST_HEADER:
+        raise ValueError(f"an array's header has {size} bytes, of {MOST_HEADER} at most")
+    read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+    shape, fortran, dtype = read(BytesIO(field + stream.read(size)))
     return shape, fortran, dtype
 
 
 def _blocks(archive: ZipFile, member: _Member, wanted: Wanted) -> Iterator[Array]:
-    left = member.shape[0]
-    rows = left if member.fortran else wanted.rows
+    count, width = member.shape
     try:
         with archive.open(member.info) as stream:
             _header(stream)
-            while left > 0:
-                shape = (min(rows, left), wanted.features)
-                size = shape[0] * shape[1] * member.dtype.itemsize
-                values = stream.read(size)
-                if len(values) != size:
-                    raise ValueError(f"{member.name} ends too early")
-                block = np.frombuffer(values, member.dtype)
-                yield block.reshape(shape, order="F" if member.fortran else "C")
-                left -= shape[0]
-            # Reading to the very end also compares the archive's checksum.
-            if stream.read(1):
-                raise ValueError(f"{member.name} is longer than it says")
+            size = stream.tell() + count * width * member.dtype.itemsize
+            if member.info.file_size != size:
+                raise ValueError(f"{member.name} has {member.info.file_size} bytes, not {size}")
+            if member.fortran:
+                columns = _values(stream, count * width, member).reshape(width, count)
+                for at in range(0, count, wanted.rows):
+                    yield np.ascontiguousarray(columns[:, at : at + wanted.rows].T)
+                return
+            for at in range(0, count, wanted.rows):
+                rows = min(wanted.rows, count - at)
+                yield _values(stream, rows * width, member).reshape(rows, width)
+    except Exception as error:
+        raise _unsound(wanted, error) from None
+
+
+def _values(stream: IO[bytes], count: int, member: _Member) -> Array:
+    """Read some of an array; the last of it also compares the archive's checksum."""
+    size = count * member.dtype.itemsize
+    values = stream.read(size)
+    if len(values) != size:
+        raise ValueError(f"{member.name} ends too early")
+    return np.frombuffer(values, member.dtype)
+
+
+def _chunks(archive: ZipFile, info: ZipInfo, wanted: Wanted) -> Iterator[bytes]:
+    """Read what an entry holds, a little at a time."""
+    try:
+        with archive.open(info) as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
     except Exception as error:
         raise _unsound(wanted, error) from None
 

@@ -7,18 +7,19 @@ training; this one streams and needs no SciPy.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import IO, TextIO
 
 import numpy as np
 
 from privet.device.formats.layout import Table, Wanted, Write
+from privet.device.formats.lines import each_line, in_blocks
 from privet.device.formats.spelling import Spelling, number
 from privet.device.network import Array, Float64
 from privet.errors import DataError
 
-# Possessive: text that is no list of pairs fails without trying other ways to split it.
-_PAIRS = re.compile(r"(?:\s*+[0-9]{1,9}:[^\s:]++)*+\s*+")
+# Possessive: text that is no list of pairs fails without trying other ways to split it. What
+# float makes of these characters is what `number` does.
+_PAIRS = re.compile(r"(?:\s*+[0-9]{1,9}:[-+.0-9eE]++)*+\s*+")
 
 
 def open_pairs(file: TextIO, wanted: Wanted) -> Table:
@@ -27,11 +28,9 @@ def open_pairs(file: TextIO, wanted: Wanted) -> Table:
 
 
 def _read(file: TextIO, wanted: Wanted) -> Iterator[Float64]:
-    first = 1
-    while lines := list(islice(file, wanted.rows)):
+    for first, lines in in_blocks(each_line(file, wanted), wanted, first=1):
         block = _parse(lines, wanted.features)
         yield _parse_slowly(lines, first, wanted) if block is None else block
-        first += len(lines)
 
 
 def _parse(lines: Sequence[str], features: int) -> Float64 | None:

@@ -18,6 +18,8 @@ from privet.errors import DataError, OptionError
 # The largest row group: all of it waits in memory until it is written.
 GROUP = 1 << 20  # numbers
 GROUP_ROWS = 1 << 15
+GROUP_BYTES = 1 << 24
+BATCH_BYTES = 1 << 24  # read at a time
 BUFFER = 1 << 16
 
 
@@ -45,27 +47,32 @@ def open_parquet(file: IO[bytes], wanted: Wanted) -> Table:
     columns = match(schema.names, wanted)
     fields = [schema.field(column) for column in columns.features]
     _check_types(fields, wanted)
-    order = sorted(columns.features + columns.others * (wanted.extra == "keep"))
+    keep = bool(columns.others) and wanted.extra == "keep"
+    order = sorted(columns.features + columns.others * keep)
+    places = np.searchsorted(order, columns.features).tolist()
     kept = _written_schema(schema, order=order, columns=columns, wanted=wanted)
-    stored = dict(zip(order, kept.types, strict=True))
+    dropping = len(order) < len(schema)
+    batches = _batches(
+        source, [schema.names[at] for at in order] if dropping else None, wanted.rows
+    )
     current: list[Any] = []  # the batch just read
 
     def blocks() -> Iterator[Array]:
         first = 0
         try:
-            for batch in source.iter_batches(batch_size=wanted.rows):
+            for batch in batches:
                 current[:] = [batch]
-                yield _read(batch, columns, first=first, wanted=wanted)
+                yield _read(batch, places, first=first, wanted=wanted)
                 first += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise _unsound(wanted, error) from None
 
     def protected(block: Array) -> Any:
         """Return the batch just read with other features."""
-        arrays = {column: current[0].column(column) for column in order}
-        for column, values in zip(columns.features, block.T, strict=True):
-            arrays[column] = pa.array(values.astype(stored[column].to_pandas_dtype()))
-        return pa.RecordBatch.from_arrays([arrays[column] for column in order], schema=kept)
+        arrays = list(current[0].columns)
+        for place, values in zip(places, block.T, strict=True):
+            arrays[place] = pa.array(values.astype(kept.types[place].to_pandas_dtype()))
+        return pa.RecordBatch.from_arrays(arrays, schema=kept)
 
     @contextmanager
     def writing(out: IO[bytes]) -> Iterator[Write]:
@@ -81,9 +88,21 @@ def open_parquet(file: IO[bytes], wanted: Wanted) -> Table:
     return Table(blocks(), writing, total=total, whole=whole)
 
 
+def _batches(source: Any, names: list[str] | None, rows: int) -> Iterator[Any]:
+    """Read some columns, or all of them, in batches of ``rows``, or fewer where rows are wide."""
+    if names is not None:
+        for batch in source.iter_batches(rows, columns=names):
+            # To the reader names are also paths, and one with points may bring others.
+            yield batch.select(names)
+        return
+    groups = map(source.metadata.row_group, range(source.metadata.num_row_groups))
+    widths = (group.total_byte_size / group.num_rows for group in groups if group.num_rows)
+    yield from source.iter_batches(max(1, min(rows, int(BATCH_BYTES / max([1.0, *widths])))))
+
+
 @contextmanager
 def _grouped(writer: Any, together: int) -> Iterator[Callable[[Any], None]]:
-    """Give a function that writes batches in row groups of up to ``together`` rows.
+    """Give a function that writes batches in row groups of ``together`` rows, or a few big ones.
 
     Each row group costs the reader an entry a column, which small ones would pay for often.
     """
@@ -92,7 +111,8 @@ def _grouped(writer: Any, together: int) -> Iterator[Callable[[Any], None]]:
     waiting: list[Any] = []
 
     def write(batch: Any) -> None:
-        if waiting and sum(map(len, waiting)) + len(batch) > together:
+        rows, size = sum(map(len, waiting)), sum(each.nbytes for each in waiting)
+        if waiting and (rows + len(batch) > together or size + batch.nbytes > GROUP_BYTES):
             writer.write_table(pa.Table.from_batches(waiting))
             waiting.clear()
         waiting.append(batch)
@@ -132,15 +152,15 @@ def _written_schema(schema: Any, *, order: list[int], columns: Columns, wanted: 
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def _read(batch: Any, columns: Columns, *, first: int, wanted: Wanted) -> Array:
+def _read(batch: Any, places: list[int], *, first: int, wanted: Wanted) -> Array:
     """Return the features of a batch: float32 if all columns are, else float64."""
-    arrays = [batch.column(column) for column in columns.features]
+    arrays = [batch.column(place) for place in places]
     single = all(str(array.type) == "float" for array in arrays)
     block = np.empty((len(batch), wanted.features), np.float32 if single else np.float64)
     for feature, array in enumerate(arrays):
         if array.null_count:
             row = int(array.is_null().to_numpy(zero_copy_only=False).argmax())
-            name = batch.schema.names[columns.features[feature]]
+            name = batch.schema.names[places[feature]]
             raise DataError(f"{wanted.place}: record {first + row} has no {name[:40]!r}")
         block[:, feature] = array.to_numpy(zero_copy_only=False)
     return block

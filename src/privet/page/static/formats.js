@@ -129,9 +129,9 @@ function readTable(text, ending, { network: { features }, featureNames }) {
  * @param {number} features
  */
 function isHeader(cells, names, features) {
+  if (cells.every(isWord)) return true;
   const found = cells.map(stripped);
   const named = names !== null && same([...found].sort(), names.map(stripped).sort());
-  if (cells.some(isWord)) return cells.every(isWord) || named;
   if (named && !cells.every((cell) => number(cell) >= 0 && number(cell) <= 1)) return true;
   if (named || same(found, [...Array(features).keys()].map(String))) {
     throw new DataError(
