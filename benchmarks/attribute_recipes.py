@@ -10,8 +10,8 @@ answers believed of attackers (temperature, leak) and the share of users below w
 rare move around their defaults, one at a time. Without Att in the data cache, and without
 ``--data``, users are synthetic and the figures mean nothing.
 
-    python benchmarks/attribute_recipes.py --attacker-hidden 2000             4 minutes, 2 GB
-    python benchmarks/attribute_recipes.py --attacker-hidden 2000 --search    4 minutes, 2 GB
+    python benchmarks/attribute_recipes.py --attacker-hidden 2000
+    python benchmarks/attribute_recipes.py --attacker-hidden 2000 --search
 """
 
 import argparse

@@ -361,6 +361,38 @@ def test_what_is_refused_leaves_no_copy_and_enters_no_block(damage, signed, keys
     assert list(temporary.iterdir()) == []
 
 
+def test_files_that_no_bundle_can_be_are_neither_read_nor_signed(signed, keys, monkeypatch):
+    assert verify(signed, keys[1])
+    monkeypatch.setattr("privet.signatures.MAX_FILE", len(CONTENT) - 1)
+    monkeypatch.setattr("privet.signatures.BLOCK", "read")
+    with pytest.raises(BundleError, match=f"has {len(CONTENT)} bytes"), verified(signed, keys[1]):
+        pytest.fail("let in")
+    with pytest.raises(OptionError, match=f"{len(CONTENT) - 1} at most can be signed"):
+        sign(signed, keys[0])
+
+
+def test_a_file_that_grows_without_end_is_given_up(signed, keys, temporary, monkeypatch):
+    monkeypatch.setattr("privet.signatures.MAX_FILE", 2 * BLOCK)
+    read, taken = [], hashlib.sha512
+
+    class Growing:
+        """A digest during which somebody makes the file longer, for ever."""
+
+        def __init__(self):
+            self.hash = taken()
+
+        def update(self, block):
+            read.append(len(block))
+            with signed.open("ab") as file:
+                file.write(bytes(BLOCK))
+
+    monkeypatch.setattr(hashlib, "sha512", Growing)
+    with pytest.raises(BundleError, match="at most can be signed"), verified(signed, keys[1]):
+        pytest.fail("let in")
+    assert sum(read) <= 3 * BLOCK
+    assert list(temporary.iterdir()) == []
+
+
 def test_without_a_trusted_key_nothing_is_asked(tmp_path, temporary, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography", None)
     path = tmp_path / "unsigned"

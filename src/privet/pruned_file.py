@@ -24,6 +24,8 @@ from privet.tensorfile import (
     Kind,
     as_json,
     digest_of,
+    in_one_line,
+    open_document,
     parse,
     read_header,
     read_shape,
@@ -146,15 +148,14 @@ def load_pruned(path: Path | str, architecture: Architecture | None = None) -> n
     except OptionError:
         raise
     except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"{path} is no usable pruned network: {reason}") from None
+        raise DataError(f"{path} is no usable pruned network: {in_one_line(error)}") from None
 
 
 def _load(path: Path, architecture: Architecture | None) -> nn.Module:
     metadata, stored = read_header(path)
-    if set(metadata) != {"privet", "digest"}:
-        raise DataError("its metadata must be exactly 'privet' and 'digest'")
-    document = _document(metadata["privet"])
+    document = open_document(metadata, format=FORMAT, version=VERSION, fields=FIELDS)
+    if not isinstance(document["packed"], dict) or not isinstance(document["about"], dict):
+        raise DataError("its packed and about must be objects")
     layout = _layout(document["packed"], stored)
     network = _blank(architecture or from_description(document["architecture"]), layout.kinds)
     with safe_open(path, framework="pt") as file:
@@ -170,24 +171,6 @@ def _load(path: Path, architecture: Architecture | None) -> nn.Module:
     # As they are in the network: another kind of number can be infinite there.
     _check_finite(network.state_dict())
     return network.eval()
-
-
-def _document(text: str) -> dict[str, Any]:
-    """Return the document, its fields checked."""
-    document = parse(text)
-    if document.get("format") != FORMAT:
-        raise DataError(f"its format is {str(document.get('format'))[:40]!r}, not {FORMAT!r}")
-    version = document.get("version")
-    if type(version) is not int or version != VERSION:
-        raise DataError(
-            f"its format version is {str(version)[:40]!r}; this privet reads version {VERSION}: "
-            f"update privet, or export the network again"
-        )
-    if set(document) != FIELDS:
-        raise DataError(f"fields missing or unknown: {sorted(set(document) ^ FIELDS)}")
-    if not isinstance(document["packed"], dict) or not isinstance(document["about"], dict):
-        raise DataError("its packed and about must be objects")
-    return document
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from privet.errors import BundleError, OptionError
 from privet.files import write_bytes
+from privet.tensorfile import MAX_FILE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -91,8 +92,8 @@ def sign(path: Path, private: Path) -> Path:
     Raises
     ------
     OptionError
-        When ``path`` is no file, ``private`` no signing key of its owner alone, the signature's
-        place is taken, or the package ``cryptography`` is missing.
+        When ``path`` is no file or larger than 4 GiB, ``private`` no signing key of its owner
+        alone, the signature's place is taken, or the package ``cryptography`` is missing.
     """
     _require_package()
     key = _private_key(private)
@@ -100,7 +101,7 @@ def sign(path: Path, private: Path) -> Path:
     if signature.exists() and not _start(signature, OptionError).startswith(HEADER):
         raise OptionError(f"{signature} is there and no signature of privet; move it away")
     with _opened(path, OptionError) as file:
-        message = HEADER + _sha512(file)
+        message = HEADER + _sha512(file, OptionError)
     lines = f"key {_fingerprint(key.public_key())}\n".encode()
     lines += base64.b64encode(key.sign(message)) + b"\n"
     write_bytes(signature, HEADER + lines)
@@ -130,7 +131,7 @@ def verify(path: Path, trusted: Path, *, signature: Path | None = None) -> str:
     ------
     BundleError
         When the file or the signature is missing or unreadable, the signature is malformed or
-        another key's, or the file has changed since it was signed.
+        another key's, the file is larger than 4 GiB, or has changed since it was signed.
     OptionError
         When ``trusted`` is no public key, or the package ``cryptography`` is missing.
     """
@@ -183,7 +184,7 @@ def _check(path: Path, trusted: Path, *, signature: Path | None, copy: Path | No
                 f"({fingerprint[:16]}...); fetch it, or the maker's key, again"
             )
         with _created(copy) as kept:
-            message = HEADER + _sha512(file, kept)
+            message = HEADER + _sha512(file, BundleError, copy=kept)
     try:
         key.verify(proof, message)
     except InvalidSignature:
@@ -266,13 +267,18 @@ def _created(path: Path | None) -> AbstractContextManager[BinaryIO | None]:
     return nullcontext() if path is None else path.open("xb")
 
 
-def _sha512(file: BinaryIO, copy: BinaryIO | None = None) -> bytes:
+def _sha512(
+    file: BinaryIO, error: type[OptionError | BundleError], *, copy: BinaryIO | None = None
+) -> bytes:
     """Return the digest of an open file, and write what was read to ``copy``."""
-    digest = hashlib.sha512()
-    while block := file.read(BLOCK):
+    digest, size = hashlib.sha512(), os.fstat(file.fileno()).st_size
+    while size <= MAX_FILE and (block := file.read(BLOCK)):
         digest.update(block)
         if copy is not None:
             copy.write(block)
+        size = max(size, file.tell())  # it may grow
+    if size > MAX_FILE:
+        raise error(f"{file.name} has {size:,} bytes or more; {MAX_FILE:,} at most can be signed")
     return digest.digest()
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,6 +157,37 @@ def read_shape(name: str, shape: Any) -> tuple[int, ...]:
     if not integers or len(shape) > MAX_AXES or not all(0 <= size <= MAX_FILE for size in shape):
         raise DataError(f"tensor {name[:40]!r} has a bad shape: {str(shape)[:60]}")
     return tuple(shape)
+
+
+def open_document(
+    metadata: Mapping[str, str], *, format: str, version: int, fields: Set[str]
+) -> dict[str, Any]:
+    """Return the document that a file's metadata holds beside its digest.
+
+    Raises
+    ------
+    DataError, ValueError, RecursionError
+        Unless it is strict JSON of such a format and version, with exactly these fields.
+    """
+    if set(metadata) != {"privet", "digest"}:
+        raise DataError("its metadata must be exactly 'privet' and 'digest'")
+    document = parse(metadata["privet"])
+    if document.get("format") != format:
+        raise DataError(f"its format is {str(document.get('format'))[:40]!r}, not {format!r}")
+    found = document.get("version")
+    if type(found) is not int or found != version:
+        raise DataError(
+            f"its format version is {str(found)[:40]!r}; this privet reads version {version}: "
+            f"update privet, or have the file made again"
+        )
+    if set(document) != fields:
+        raise DataError(f"fields missing or unknown: {sorted(set(document) ^ fields)}")
+    return document
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what a reader stumbled over, for a message that names the file."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def digest_of(text: str, tensors: Mapping[str, tuple[Kind, Data]]) -> str:

@@ -202,9 +202,12 @@ def _broken_documents(parts: Parts) -> Iterator[tuple[str, bytes]]:
         {"layers": [float(each) for each in layers]},
         {"layers": layers[:1]},
         {"layers": []},
+        {"layers": [0, *layers[1:]]},
+        {"layers": [layers[0], 0, *layers[2:]]},
         {"layers": [layers[0]] * 10**5},
         {"layers": {}},
         {"prior": [*even[:-1], 0.5 + even[-1]]},
+        {"prior": [*even[:-1], 2e-5 + even[-1]]},
         {"prior": [2.0, -1.0, *even[2:]]},
         {"prior": even[:-1]},
         {"prior": [str(each) for each in even]},
@@ -213,6 +216,8 @@ def _broken_documents(parts: Parts) -> Iterator[tuple[str, bytes]]:
         {"feature_names": ["a"]},
         {"feature_names": "a" * layers[0]},
         {"feature_names": list(range(layers[0]))},
+        {"feature_names": ["a"] * layers[0]},
+        {"feature_names": ["a", "\u2003a\t", *map(str, range(2, layers[0]))]},
         {"class_names": [None] * classes},
         {"class_names": {"a": 1}},
         {"card": []},
@@ -232,7 +237,7 @@ def _broken_settings(parts: Parts) -> Iterator[tuple[str, bytes]]:
     for value in (None, [], "x", 1, settings | {"run": "rm"}):
         yield f"settings of {str(value)[:20]}", put_together(parts.change(settings=value))
     wrong: dict[str, list[Any]] = {
-        "max_steps": [0, -1, 1.0, True, "8", 10**6, 10**400],
+        "max_steps": [0, -1, 1.0, True, "8", 1001, 100_000, 10**400],
         "margins": [None, {}, [1], [[1]], [[1, -1]], [[2, 1], [1, 1]], [[1, True]], ["12"]],
         "policy": ["", "add", None, ["add_new"]],
         "low": [-0.1, 1.1, "0", None, True, [], [0] * (features + 1), [[0]] * features],

@@ -230,6 +230,8 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"layers": [10**400, 3, 2]}, "shape|layers"),
         ({"layers": [4] * 10**5}, "shape|layers"),
         ({"settings": plain(max_steps=10**4000)}, "max_steps"),
+        ({"settings": plain(max_steps=1001)}, "max_steps must be at most 1000"),
+        ({"feature_names": ["a", "b", " a", "d"]}, "must differ, .* 'a' is there twice"),
         ({"settings": plain(margins=[[1, 10**400]])}, "margins"),
         ({"settings": plain(margins=[[10**400, 1]])}, "margins"),
         ({"settings": plain(margins=[[1, True]])}, "margins"),
@@ -318,8 +320,14 @@ def written(tmp_path, content, given):
 
 
 def test_membership_bundles_have_no_mechanism(detector):
-    for wrong in ({"never": (1,)}, {"mechanism": "answers"}, {"policy": "add_new"}):
-        with pytest.raises(DataError, match="membership bundle"):
+    for wrong in (
+        {"never": (1,)},
+        {"mechanism": "answers"},
+        {"policy": "add_new"},
+        {"margins": ((1.0, 0.5),)},
+        {"max_steps": 1001},
+    ):
+        with pytest.raises(DataError, match=r"membership bundle|at most 1000"):
             Bundle("membership", detector, settings=Settings(**wrong))
 
 
@@ -445,6 +453,22 @@ def test_margins_are_read_off_a_line():
     settings = Settings(margins=((1.5, 0.0), (2.5, 1.0)))
     np.testing.assert_allclose(settings.margin([1, 2, 9]), [0, 0.5, 1])
     assert Settings().margin(3.0) == 0
+
+
+def test_confidences_count_as_what_they_are_normalized(detector, logits, key):
+    guard, sure = Bundle("membership", detector), softmax(logits)
+    one = guard.protect(sure, budget=0.4, key=key).records
+    other = guard.protect(sure * 1.0009, budget=0.4, key=key).records
+    np.testing.assert_allclose(one, other, atol=1e-3)
+    assert (abs(one - sure).max(axis=1) > 1e-3).mean() > 0.2
+
+
+def test_names_of_features_differ_and_those_of_classes_need_not(small):
+    names = ("a", "A", "a b", "\N{LATIN SMALL LETTER A}\N{COMBINING ACUTE ACCENT}")
+    made = Bundle("attribute", small.network, feature_names=names, class_names=("x", "x"))
+    assert made.feature_names == names
+    with pytest.raises(DataError, match="feature_names must differ"):
+        Bundle("attribute", small.network, feature_names=("a", "b", "c", "\N{NO-BREAK SPACE}a"))
 
 
 def test_posterior(bundle, ratings, detector, logits):

@@ -1,25 +1,23 @@
 import subprocess
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from privet.device import Bundle, Network, Settings, pick, write_bundle
+from privet.device import Bundle, Network, Settings, load_bundle, pick, write_bundle
 from privet.device.bundle import outline
-from privet.device.pick import memory_needed, milliseconds
+from privet.device.case import Case
+from privet.device.pick import RUNTIME, memory_needed, milliseconds
 from privet.errors import BundleError, OptionError
 
-RESIDENT = """
-import resource, sys
-import numpy as np
-from privet.device import load_bundle
-bundle = load_bundle(sys.argv[1])
-record = np.zeros((1, bundle.features))
-record[0, ::max(1, bundle.features // 9)] = 1.0
-record /= record.sum() if bundle.kind == "membership" else 1
-bundle.protect(record, budget=1.5, key=bytes(32))
-print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+APPLY = """
+import sys
+from privet.cli import run
+assert run(["protect", "apply", *sys.argv[1:]]) == 0
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
 """
 
 
@@ -63,6 +61,7 @@ def test_memory_limits_are_kept(tiers):
     paths = list(tiers.values())
     need = {name: memory_needed(outline(path)) for name, path in tiers.items()}
     assert need["middle-int8"] == need["middle"]  # the device computes in float32 anyway
+    assert need["middle"] > RUNTIME + 4 * 2 * 2000 * 40 / 1e6
     assert pick(paths, max_memory=need["large"]) == tiers["large"]
     assert pick(paths, max_memory=need["large"] - 0.01) == tiers["middle"]
     assert pick(paths, max_memory=need["small"]) == tiers["small"]
@@ -93,22 +92,64 @@ def test_time_limits_are_tried_from_the_best_down(tiers, monkeypatch):
     assert tried == [4]
 
 
-def test_times_are_those_of_real_runs(guesser, detector):
-    for bundle in (Bundle("attribute", guesser), Bundle("membership", detector)):
-        assert 0.01 < milliseconds(bundle) < 10_000
+def test_times_are_those_of_real_runs():
+    narrow, wide = (Bundle("attribute", network(4000, hidden, 5)) for hidden in (4, 1000))
+    assert 0.01 < milliseconds(narrow) < milliseconds(wide) < 10_000
 
 
+def test_times_are_taken_of_the_self_test(guesser, monkeypatch):
+    asked = []
+    bundle = Bundle("attribute", guesser)
+    case = Case(((7, 0.4),), 2.5, (), ())
+    monkeypatch.setattr(Bundle, "protect", lambda *_, budget, key: asked.append(budget))
+    milliseconds(replace(bundle, self_test=(case,)))
+    assert set(asked) == {2.5}
+    milliseconds(bundle)
+    assert len(set(asked)) > 2
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures on Linux")
-@pytest.mark.parametrize("sizes", [(20, 8, 3), (10_000, 200, 25), (30, 256, 128, 64, 1)])
-def test_memory_is_as_estimated(sizes, tmp_path):
+@pytest.mark.parametrize(
+    ("sizes", "precision"),
+    [
+        ((20, 8, 3), "float32"),
+        ((10_000, 20, 25), "float32"),
+        ((10_000, 200, 25), "float32"),
+        ((10_000, 200, 25), "float16"),
+        ((10_000, 200, 25), "int8"),
+        ((30, 256, 128, 64, 1), "float32"),
+        ((400, 1024, 512, 1), "int8"),
+    ],
+)
+def test_the_command_keeps_to_the_estimate(sizes, precision, tmp_path):
     kind = "membership" if sizes[-1] == 1 else "attribute"
     mechanism = "answers" if kind == "attribute" else "targets"
     bundle = Bundle(kind, network(*sizes), settings=Settings(max_steps=8, mechanism=mechanism))
-    write_bundle(bundle, tmp_path / "bundle")
-    command = [sys.executable, "-c", RESIDENT, str(tmp_path / "bundle")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    measured = int(done.stdout) * 1024 / 1e6
-    assert memory_needed(outline(tmp_path / "bundle")) == pytest.approx(measured, rel=0.25)
+    path = tmp_path / "bundle"
+    write_bundle(bundle, path, precision=precision)
+    row = np.zeros(bundle.features)
+    row[:: max(1, bundle.features // 9)] = 1.0
+    row /= row.sum() if kind == "membership" else 1
+    (tmp_path / "one.csv").write_text(",".join(map(str, row)) + "\n")
+    files = ["--bundle", path, "--key", tmp_path / "key", "--out", tmp_path / "out.csv"]
+    command = [sys.executable, "-c", APPLY, tmp_path / "one.csv", *files, "--budget", "1.5"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    measured = int(done.stderr.split()[-1]) * 1024 / 1e6
+    assert 0.8 * memory_needed(outline(path)) < measured <= memory_needed(outline(path))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_loading_coarse_weights_takes_what_is_reckoned(precision, tmp_path):
+    """A deep network's loading, not its search, is what needs most memory."""
+    bundle = Bundle("attribute", network(8, 600, 600, 600, 2))
+    write_bundle(bundle, tmp_path / "bundle", precision=precision)
+    need = memory_needed(outline(tmp_path / "bundle")) - RUNTIME
+    tracemalloc.start()
+    load_bundle(tmp_path / "bundle")
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    assert 0.8 * need < peak < need + 0.2
 
 
 def test_what_makes_no_sense_is_refused(tiers, detector, tmp_path):

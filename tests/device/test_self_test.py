@@ -157,6 +157,20 @@ def test_cases_are_those_of_the_stored_network(guesser, tmp_path):
     assert make_cases(coarse)[0].posterior != make_cases(bundle)[0].posterior
 
 
+def test_cases_are_tried_one_at_a_time(first_case, monkeypatch):
+    """So that `privet.device.pick.memory_needed` holds for a device that tests first."""
+    bundle, case = first_case
+    rows, protect = [], Bundle.protect
+
+    def watched(self, records, **options):
+        rows.append(len(records))
+        return protect(self, records, **options)
+
+    monkeypatch.setattr(Bundle, "protect", watched)
+    assert run_self_test(replace(bundle, self_test=(case,) * 3)) == 3
+    assert rows == [1, 1, 1]
+
+
 def test_a_self_test_that_cannot_be_tried_is_refused(detector):
     bundle = Bundle("membership", detector)
     case = make_cases(bundle)[0]

@@ -89,7 +89,8 @@ def apply(
     format
         The format of FILE, where its name does not say.
     max_memory
-        The most memory to take, in MB, Python itself included.
+        The most memory to take for one record, in MB, Python itself included; a long file takes
+        more, whatever its length.
     max_ms
         The most time to take for a record, in milliseconds.
     trusted

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from privet.device.document import bundle_of, document_of, parse_document
-from privet.device.network import Float32, Network
+from privet.device.document import bundle_of, document_of, read_document
+from privet.device.network import ROWS, Float32, Network
 from privet.device.protect import Bundle
 from privet.device.quantize import LEVELS, Precision, from_levels, quantized, to_levels
 from privet.device.self_test import make_cases
@@ -29,12 +29,12 @@ from privet.tensorfile import (
     Kind,
     as_json,
     check_size,
+    in_one_line,
     read_open_header,
     write_tensors,
 )
 
 MOST_GAIN = 1e30  # float32 ends at 3.4e38
-ROWS = 16  # of a weight, looked at together: copies of it all would double the memory
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -69,7 +69,8 @@ def write_bundle(bundle: Bundle, path: Path | str, *, precision: Precision = "fl
     bundle = replace(bundle, network=quantized(bundle.network, precision))
     _check_gain(bundle.network)
     try:
-        parse_document(as_json(document_of(bundle)))  # before the self-test, which takes longer
+        # Before the self-test, which takes longer.
+        read_document({"privet": as_json(document_of(bundle)), "digest": ""})
         text = as_json(document_of(replace(bundle, self_test=make_cases(bundle))))
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"a bundle's names and card must be plain JSON: {error}") from None
@@ -143,8 +144,7 @@ def _refusing(name: Path | str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BundleError(f"{name} is no usable bundle: {reason}") from None
+        raise BundleError(f"{name} is no usable bundle: {in_one_line(error)}") from None
 
 
 def _read(file: io.BufferedIOBase) -> Bundle:
@@ -159,9 +159,7 @@ def _read(file: io.BufferedIOBase) -> Bundle:
 
 def _check_header(header: Header) -> tuple[dict[str, Any], Outline]:
     """Return the document, and the outline; exactly the tensors that they call for are there."""
-    if set(header.metadata) != {"privet", "digest"}:
-        raise BundleError("its metadata must be exactly 'privet' and 'digest'")
-    document = parse_document(header.metadata["privet"])
+    document = read_document(header.metadata)
     first = header.kinds.get("weight.0")
     precisions = [name for name, dtype in STORED_AS.items() if first and first.dtype == dtype]
     if not precisions:

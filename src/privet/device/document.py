@@ -1,5 +1,6 @@
 """The JSON document in a bundle file: how it is written, and how much of it is believed."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from privet.device.network import Network
 from privet.device.protect import KINDS, Bundle
 from privet.device.settings import Settings
 from privet.errors import BundleError
-from privet.tensorfile import parse
+from privet.tensorfile import open_document
 
 FORMAT = "privet-bundle"
 VERSION = 3
@@ -45,19 +46,9 @@ def document_of(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def parse_document(text: str) -> dict[str, Any]:
+def read_document(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Read the document and check its fields, as far as they say which tensors there are."""
-    document = parse(text)
-    if document.get("format") != FORMAT:
-        raise BundleError(f"its format is {str(document.get('format'))[:40]!r}, not {FORMAT!r}")
-    version = document.get("version")
-    if type(version) is not int or version != VERSION:
-        raise BundleError(
-            f"its format version is {str(version)[:40]!r}; "
-            f"this privet reads version {VERSION}: update privet or fetch another bundle"
-        )
-    if set(document) != FIELDS:
-        raise BundleError(f"fields missing or unknown: {sorted(set(document) ^ FIELDS)}")
+    document = open_document(metadata, format=FORMAT, version=VERSION, fields=FIELDS)
     layers = document["layers"]
     sizes = isinstance(layers, list) and all(type(x) is int and x > 0 for x in layers)
     if not sizes or len(layers) < 3:
@@ -72,7 +63,7 @@ def parse_document(text: str) -> dict[str, Any]:
 
 
 def bundle_of(document: dict[str, Any], network: Network, *, digest: str) -> Bundle:
-    """Return the bundle that a document, as `parse_document` gives it, makes of a network."""
+    """Return the bundle that a document, as `read_document` gives it, makes of a network."""
     return Bundle(
         kind=document["kind"],
         network=network,

@@ -1,6 +1,7 @@
 """Which of several tiers a device should run: the best one within its memory and patience."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -16,7 +17,7 @@ from privet.device.self_test import KEY, made_up
 from privet.errors import OptionError
 
 MB = 1e6
-RUNTIME = 37.0  # MB: Python with NumPy and this package, before any bundle
+RUNTIME = 45.0  # MB: Python with NumPy and the command line, a bundle's names and some room
 PATIENCE = 1.0  # seconds of trying, after which one tier's speed is known well enough
 
 
@@ -30,11 +31,11 @@ def pick(
     paths
         Bundle files of one kind, and for the same number of features.
     max_memory
-        Most MB (of a million bytes) that the whole process may take while it protects one record;
-        see `memory_needed`. Many records at once take up to 130 MB more, for speed's sake.
+        Most MB (of a million bytes) that `privet protect apply` may take while it protects one
+        record; see `memory_needed`. Many records at once take more, for speed's sake.
     max_ms
         Most milliseconds that one record may take on this machine, not counting start and
-        loading; tried here with made-up records, the best bundle first.
+        loading; tried here with each bundle's self-test records, the best bundle first.
 
     Raises
     ------
@@ -72,23 +73,30 @@ def pick(
 
 
 def memory_needed(found: Outline) -> float:
-    """Estimate the MB that a process needs to protect one record at a time with a bundle.
+    """Return the MB within which a process protects one record at a time with a bundle.
 
-    That is Python and NumPy, 4 bytes a parameter whatever the precision, a second copy of the first
-    layer without what never changes, and what the search of one record holds.
+    That is Python, NumPy and the command line, and 4 bytes a parameter whatever the precision,
+    since the device computes in float32. While it loads, coarser weights are there as stored, too.
+    While it searches, so are copies of what is multiplied in another order: the first layer of an
+    attribute bundle, without what never changes, and what the search of one record holds; all
+    layers of a membership bundle, twice. Not counted are the packages that read Parquet files and
+    check signatures.
     """
     inputs, *hidden, outputs = found.layers
-    first = inputs * hidden[0]
-    parameters = sum((a + 1) * b for a, b in zip(found.layers[:-1], found.layers[1:], strict=True))
+    parameters = sum((a + 1) * b for a, b in pairwise(found.layers))
+    loading = {"float32": 0, "float16": 2, "int8": 1}[found.precision] * parameters
     if found.kind == "membership":
-        return RUNTIME + 4 * (2 * parameters) / MB
-    record = 4 * outputs * (inputs + 4 * sum(hidden) + 12 * STOPS * outputs)
-    return RUNTIME + (4 * (parameters + first) + min(record, MEMORY)) / MB
+        searching = 8 * parameters
+    else:
+        record = 4 * outputs * (inputs + 4 * sum(hidden) + 12 * STOPS * outputs)
+        searching = 4 * inputs * hidden[0] + min(record, MEMORY)
+    return RUNTIME + (4 * parameters + max(loading, searching)) / MB
 
 
 def milliseconds(bundle: Bundle) -> float:
-    """Measure how long protecting one record takes, alone: the median over some made-up ones."""
-    cases, taken = made_up(bundle), []
+    """Measure how long protecting one record takes, alone: the median over its self-test's."""
+    # Making records up loads NumPy's generators, which take memory of their own.
+    cases, taken = bundle.self_test or made_up(bundle), []
     began = perf_counter()
     for case in (cases[0], *cases):  # the first one warms caches up
         record = dense(bundle.kind, case.record, bundle.features)[None]
@@ -101,7 +109,7 @@ def milliseconds(bundle: Bundle) -> float:
 
 
 def _rank(found: Outline) -> tuple[int, int]:
-    macs = sum(a * b for a, b in zip(found.layers[:-1], found.layers[1:], strict=True))
+    macs = sum(a * b for a, b in pairwise(found.layers))
     return -macs, PRECISIONS.index(found.precision)
 
 

@@ -1,6 +1,7 @@
 """A bundle in memory, and both phases of either algorithm in one call: `Bundle.protect`."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from privet.device.settings import Settings
 from privet.errors import DataError, OptionError
 
 KINDS = ("attribute", "membership")
+MOST_STEPS = 1000  # of a search or a round, lest a hostile bundle keep a device busy
 MOST_ANSWERS = 4_000_000  # numbers a record; some ten times as many bytes per number are needed
 
 
@@ -66,7 +68,8 @@ class Bundle:
     settings
         How to search.
     feature_names, class_names
-        What to call features and classes in reports; None: by number.
+        What to call features and classes in reports; None: by number. Columns of a file are told
+        by feature names, so that these differ.
     card
         Whatever the maker states about the bundle, as JSON: MACs, accuracy, definitions checked,
         findings of the release audit. Nothing here changes what the bundle does.
@@ -99,27 +102,21 @@ class Bundle:
         ratings = self.kind == "attribute"
         if (outputs == 1) == ratings or (not ratings and inputs < 2):
             raise DataError(f"no {self.kind} bundle can have layer sizes {self.network.sizes}")
+        if (self.settings.max_steps or 0) > MOST_STEPS:
+            raise DataError(
+                f"max_steps must be at most {MOST_STEPS} in a bundle; got {self.settings.max_steps}"
+            )
         if ratings:
             even = np.full(outputs, 1 / outputs)
             prior = check_prior(even if self.prior is None else self.prior, outputs)
             object.__setattr__(self, "prior", prior)
-            self.settings.rules.legal_values(inputs)
-            stops = (self.settings.max_steps or STOPS) * outputs**2
-            if self.settings.mechanism == "answers" and stops > MOST_ANSWERS:
-                raise DataError(
-                    f"{outputs} classes and {self.settings.max_steps or STOPS} steps are too many "
-                    f"for the mechanism of answers: steps times classes squared is {stops}, of "
-                    f"{MOST_ANSWERS} at most"
-                )
-            if self.settings.never and self.settings.never[-1] >= inputs:
-                raise DataError(
-                    f"never must name features below {inputs}; got {self.settings.never[-1]}"
-                )
+            _check_attribute(self.settings, inputs, outputs)
         elif self.prior is not None:
             raise DataError("a membership bundle has no prior")
-        elif not self.settings.unrestricted:
-            raise DataError("a membership bundle has no settings but max_steps and margins")
+        elif self.settings.margins or not self.settings.unrestricted:
+            raise DataError("a membership bundle has no settings but max_steps")
         _check_names("feature_names", self.feature_names, inputs)
+        _check_different(self.feature_names or ())
         _check_names("class_names", self.class_names, outputs if ratings else inputs)
 
     @property
@@ -210,10 +207,32 @@ class Bundle:
         return sigmoid(self.network.logits(confidences)[:, 0])
 
 
+def _check_attribute(settings: Settings, inputs: int, outputs: int) -> None:
+    """Refuse settings that do not fit an attribute bundle's layers."""
+    settings.rules.legal_values(inputs)
+    steps = settings.max_steps or STOPS
+    if settings.mechanism == "answers" and steps * outputs**2 > MOST_ANSWERS:
+        raise DataError(
+            f"{outputs} classes and {steps} steps are too many for the mechanism of answers: "
+            f"steps times classes squared is {steps * outputs**2}, of {MOST_ANSWERS} at most"
+        )
+    if settings.never and settings.never[-1] >= inputs:
+        raise DataError(f"never must name features below {inputs}; got {settings.never[-1]}")
+
+
 def _check_names(what: str, names: tuple[str, ...] | None, count: int) -> None:
     """Refuse names that are not ``count`` strings."""
     if names is not None and (len(names) != count or not all(type(n) is str for n in names)):
         raise DataError(f"{what} must be {count} strings; got {len(names)} entries")
+
+
+def _check_different(names: Sequence[str]) -> None:
+    """Refuse feature names that a file's header could mean two columns by."""
+    twice = [name for name, count in Counter(map(str.strip, names)).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"feature_names must differ, blanks around them aside; {twice[0][:40]!r} is there twice"
+        )
 
 
 def check_budget(kind: str, budget: ArrayLike, n: int = 1) -> Float64:

@@ -60,7 +60,7 @@ def to_levels(weight: Array) -> tuple[Int8, Float32]:
     largest = np.maximum(weight.max(axis=1), -weight.min(axis=1)).astype(np.float64)
     mantissa, exponent = np.frexp(largest / LEVELS)
     rounded = np.ldexp(np.rint(np.ldexp(mantissa, DIGITS)), exponent - DIGITS)
-    # Float32 knows no smaller number in full precision: rows that need one become zeros.
+    # Float32 knows no smaller number in full precision, in which products stay exact.
     scale = np.maximum(rounded, TINY).astype(np.float32)
     levels = np.clip(np.rint(weight / scale[:, None]), -LEVELS, LEVELS).astype(np.int8)
     return levels, np.where(levels.any(axis=1), scale, np.float32(1))
@@ -68,4 +68,5 @@ def to_levels(weight: Array) -> tuple[Int8, Float32]:
 
 def from_levels(levels: Int8, scale: Float32) -> Float32:
     """Return the weights that `to_levels` stands for."""
-    return levels.astype(np.float32) * scale[:, None]
+    # NumPy gives float32 for these two, and needs no float32 copy of the levels.
+    return np.asarray(levels * scale[:, None])
