@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.plain_loops import Double, plain_search
-from privet.device import Network
+from privet.device import Network, Rules, promises
 from privet.device.attribute import search
 from privet.errors import DataError, OptionError
 
@@ -22,6 +22,33 @@ def test_same_picks_as_the_plain_loop_on_every_pair(guesser, ratings):
             np.testing.assert_array_equal(perturbed[record], expected.astype(np.float32))
             assert found.reached[record, target] == reached
             assert found.cost[record, target] == (expected != ratings[record]).sum()
+
+
+@pytest.mark.parametrize("few", [0, 4, 300])
+@pytest.mark.parametrize("parts", [1, 3, 16])
+def test_same_picks_where_gradients_are_summed_in_parts(guesser, ratings, monkeypatch, few, parts):
+    for name, number in {
+        "WIDE": 1, "PARTS": parts, "FEW": few, "HEAD": 2, "LENGTH": 5, "CACHE": 100,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(promises, name, number)
+    narrowed, narrow = [0], promises.Shortlist._narrow
+
+    def counted(self, column, delta, **options):
+        narrowed[0] += len(column)
+        return narrow(self, column, delta, **options)
+
+    monkeypatch.setattr(promises.Shortlist, "_narrow", counted)
+    high = np.where(np.arange(300) % 2, 0.6, 1.0)
+    some = np.minimum(ratings[:20].astype(np.float64), high)
+    found = search(guesser, some, rules=Rules(high=high, keep=np.arange(300) % 7 == 0))
+    assert narrowed[0] > (found.cost.sum() // 10 if parts > 1 else -1)
+    for target in range(6):
+        moved = found.apply(some, np.full(20, target))
+        for i in range(20):
+            expected, _ = plain_search(
+                Double(guesser), some[i], target, high=high, keep=np.arange(300) % 7 == 0
+            )
+            np.testing.assert_array_equal(moved[i], expected)
 
 
 def test_results_do_not_depend_on_memory_or_sparsity(guesser, ratings):

@@ -152,7 +152,7 @@ def search(
     entries = _survey(rows, limits)
     label = np.zeros(n, dtype=np.intp)
     reached = np.zeros((n, len(wanted)), dtype=np.bool_)
-    best, capacity = _plan(network, wanted, entries=entries, limits=limits, memory=memory)
+    network, best, capacity = _plan(network, wanted, entries=entries, limits=limits, memory=memory)
     # Records of a like number of entries together: the fullest decides how wide all others are.
     waiting = iter(track(np.argsort(entries, kind="stable"), "Searching perturbations"))
     found: list[tuple[Ints, Ints, Float32]] = []
@@ -223,20 +223,23 @@ def _survey(rows: Records, limits: Limits) -> Ints:
 
 def _plan(
     network: Network, targets: Ints, *, entries: Ints, limits: Limits, memory: int
-) -> tuple[Callable[[Pairs, Float32], Change], int]:
-    """Return how to find each pair's best change, and how many pairs fit into ``memory``."""
+) -> tuple[Network, Callable[[Pairs, Float32], Change], int]:
+    """Return how to find each pair's best change, and how many pairs fit into ``memory``.
+
+    Before them comes the network as the search is to use it; its hidden units may be reordered.
+    """
     features, hidden = network.sizes[0], network.sizes[1:-1]
     # A pair's activations four times over, and ten numbers an entry.
     floats = 4 * sum(hidden) + 10 * int(entries.max())
     if pays(network, len(entries)):
         listed = shortlist(network, targets, limits)
         capacity = memory // (4 * (floats + 2 * listed.features.shape[1]))
-        most = max(1, memory // (16 * features))
-        find: Any = partial(listed.best, network, limits=limits, most=most)
+        network, most = listed.network, max(1, memory // (20 * features))
+        find: Any = partial(listed.best, limits=limits, most=most)
     else:
         capacity = max(1, memory // (4 * (floats + features)))
         find = partial(by_gradient, network, limits=limits, most=capacity)
-    return find, max(len(targets), capacity)
+    return network, find, max(len(targets), capacity)
 
 
 def _verdict(logits: Float32, target: Ints) -> tuple[Bools, Float32]:

@@ -79,7 +79,7 @@ class Pairs:
         self.where[rows, slot] = feature
         self.free[rows, slot] = free
         self.value[rows, slot] = value
-        self.first[rows] += (step * network.weights[0][:, feature]).T
+        self.first[rows] += step[:, None] * network.weights[0].T[feature]
 
     def changed(self) -> tuple[Ints, Ints, Float32]:
         """Return (pair, feature, value) of the entries that ended up different."""
@@ -143,5 +143,4 @@ def _first(network: Network, block: Array) -> Float32:
     # Gathering columns costs about as much as multiplying a few hundred rows by them.
     if 4 * len(used) > block.shape[1]:
         return network.first(block)
-    weight = network.weights[0][:, used]
-    return block[:, used].astype(np.float32) @ weight.T + network.biases[0]
+    return block[:, used].astype(np.float32) @ network.weights[0].T[used] + network.biases[0]
