@@ -224,7 +224,7 @@ def test_of_a_folder_the_strongest_that_fits_is_taken(tiers, mine, tmp_path):
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ("--max-memory 5", r"no bundle fits into 5 MB: \S+x100-float32\S+ takes least, about 45"),
+        ("--max-memory 5", r"no bundle fits into 5 MB: \S+x100-float32\S+ takes least, about 50"),
         ("--max-ms 0.00001", r"no bundle takes at most 1e-05 ms .*: \S+ is quickest, about [\d.]+"),
         ("--max-memory 0", "must be above 0; got 0"),
         ("--max-ms -1", "must be above 0; got -1"),

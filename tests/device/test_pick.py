@@ -136,7 +136,7 @@ def test_the_command_keeps_to_the_estimate(sizes, precision, tmp_path):
     command = [sys.executable, "-c", APPLY, tmp_path / "one.csv", *files, "--budget", "1.5"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     measured = int(done.stderr.split()[-1]) * 1024 / 1e6
-    assert 0.8 * memory_needed(outline(path)) < measured <= memory_needed(outline(path))
+    assert 0.7 * memory_needed(outline(path)) < measured <= memory_needed(outline(path))
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
