@@ -20,7 +20,7 @@ import numpy as np
 from privet.device.formats.columns import Columns, match, stripped
 from privet.device.formats.layout import Format, Table, Wanted, Write
 from privet.device.formats.lines import each_line, in_blocks
-from privet.device.formats.spelling import Spelling, is_plain, is_word, number, shortest
+from privet.device.formats.spelling import is_plain, is_word, number, remembered, shortest
 from privet.device.network import Array, Float64, Ints
 from privet.errors import DataError
 from privet.tabular import delimiter
@@ -59,7 +59,7 @@ def open_cells(file: TextIO, wanted: Wanted, format: Format) -> Table:
         if header is not None:
             order = sorted(columns.features + columns.others * keep)
             writer.writerow([header[column] for column in order])
-        spell = Spelling(shortest).__getitem__ if wanted.ratings else shortest
+        spell = remembered if wanted.ratings else shortest
         try:
             if keep:
                 yield partial(_write_all, writer, columns=columns, spell=spell, rows=current)

@@ -7,13 +7,14 @@ training; this one streams and needs no SciPy.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import IO, TextIO
 
 import numpy as np
 
 from privet.device.formats.layout import Table, Wanted, Write
 from privet.device.formats.lines import each_line, in_blocks
-from privet.device.formats.spelling import Spelling, number
+from privet.device.formats.spelling import number
 from privet.device.network import Array, Float64
 from privet.errors import DataError
 
@@ -84,11 +85,11 @@ def _pair(place: str, pair: str, features: int) -> tuple[int, float]:
 
 @contextmanager
 def _writing(out: IO[bytes]) -> Iterator[Write]:
-    spelled = Spelling(str)
+    spelled = lru_cache(10_000)(str)  # scores take few values
 
     def write(block: Array) -> None:
         rows, columns = np.nonzero(block)
-        scores = map(spelled.__getitem__, block[rows, columns].tolist())
+        scores = map(spelled, block[rows, columns].tolist())
         pairs = list(map("{}:{}".format, columns.tolist(), scores))
         ends = np.searchsorted(rows, np.arange(1, len(block) + 1)).tolist()
         starts = [0, *ends[:-1]]

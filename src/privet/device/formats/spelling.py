@@ -1,33 +1,20 @@
 """Numbers as text, one spelling each: an entry spelled otherwise would betray the noise."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import lru_cache
 
-MOST = 10_000  # remembered spellings; ratings have few, confidences one a cell
 BLANKS = " \t\n\v\f\r"
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
-class Spelling(dict[float, str]):
-    """Remembers how numbers are spelled, so that ratings are spelled once and not once a cell.
-
-    Zero has one spelling, whatever its sign.
-    """
-
-    def __init__(self, spell: Callable[[float], str]) -> None:
-        super().__init__()
-        self._spell = spell
-
-    def __missing__(self, value: float) -> str:
-        text = self._spell(value + 0.0)
-        if len(self) < MOST:
-            self[value] = text
-        return text
-
-
 def shortest(value: float) -> str:
-    """Spell a number as short as it reads back exactly: 1, 0, 0.2."""
-    return str(value).removesuffix(".0")
+    """Spell a number as short as it reads back exactly: 1, 0, 0.2; zero has no sign."""
+    return str(value + 0.0).removesuffix(".0")
+
+
+# Ratings take few values, which are spelled once and not once a cell; confidences take many.
+remembered = lru_cache(10_000)(shortest)
 
 
 def number(text: str) -> float:
