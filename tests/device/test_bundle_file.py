@@ -230,7 +230,7 @@ def test_hostile_headers_are_refused(content, tmp_path):
         ({"layers": [10**400, 3, 2]}, "shape|layers"),
         ({"layers": [4] * 10**5}, "shape|layers"),
         ({"settings": plain(max_steps=10**4000)}, "max_steps"),
-        ({"settings": plain(max_steps=1001)}, "max_steps must be at most 1000"),
+        ({"settings": plain(max_steps=1001)}, "max_steps must be in 1..1000; got 1001"),
         ({"feature_names": ["a", "b", " a", "d"]}, "must differ, .* 'a' is there twice"),
         ({"settings": plain(margins=[[1, 10**400]])}, "margins"),
         ({"settings": plain(margins=[[10**400, 1]])}, "margins"),
@@ -325,9 +325,8 @@ def test_membership_bundles_have_no_mechanism(detector):
         {"mechanism": "answers"},
         {"policy": "add_new"},
         {"margins": ((1.0, 0.5),)},
-        {"max_steps": 1001},
     ):
-        with pytest.raises(DataError, match=r"membership bundle|at most 1000"):
+        with pytest.raises(DataError, match="membership bundle"):
             Bundle("membership", detector, settings=Settings(**wrong))
 
 

@@ -19,7 +19,6 @@ from privet.device.settings import Settings
 from privet.errors import DataError, OptionError
 
 KINDS = ("attribute", "membership")
-MOST_STEPS = 1000  # of a search or a round, lest a hostile bundle keep a device busy
 MOST_ANSWERS = 4_000_000  # numbers a record; some ten times as many bytes per number are needed
 
 
@@ -102,10 +101,6 @@ class Bundle:
         ratings = self.kind == "attribute"
         if (outputs == 1) == ratings or (not ratings and inputs < 2):
             raise DataError(f"no {self.kind} bundle can have layer sizes {self.network.sizes}")
-        if (self.settings.max_steps or 0) > MOST_STEPS:
-            raise DataError(
-                f"max_steps must be at most {MOST_STEPS} in a bundle; got {self.settings.max_steps}"
-            )
         if ratings:
             even = np.full(outputs, 1 / outputs)
             prior = check_prior(even if self.prior is None else self.prior, outputs)
@@ -113,7 +108,7 @@ class Bundle:
             _check_attribute(self.settings, inputs, outputs)
         elif self.prior is not None:
             raise DataError("a membership bundle has no prior")
-        elif self.settings.margins or not self.settings.unrestricted:
+        elif not self.settings.unrestricted:
             raise DataError("a membership bundle has no settings but max_steps")
         _check_names("feature_names", self.feature_names, inputs)
         _check_different(self.feature_names or ())

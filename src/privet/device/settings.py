@@ -12,6 +12,7 @@ from privet.device.rules import POLICIES, Policy, Rules
 from privet.errors import OptionError
 
 Mechanism = Literal["targets", "answers"]
+MOST_STEPS = 1000  # of a search or a round, lest a hostile bundle keep a device busy
 MOST_STOPS = 64  # on a way whose every stop is kept, lest a hostile bundle ask for all memory
 
 
@@ -57,8 +58,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         steps = self.max_steps
-        if steps is not None and (type(steps) is not int or not 1 <= steps <= 100_000):
-            raise OptionError(f"max_steps must be in 1..100000; got {self.max_steps!r}")
+        if steps is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
+            raise OptionError(f"max_steps must be in 1..{MOST_STEPS}; got {repr(steps)[:40]}")
         if any(len(p) != 2 or not all(_is_amount(x) for x in p) for p in self.margins):
             raise OptionError(f"margins must be (budget, margin) pairs; got {self.margins!r}")
         budgets = [budget for budget, _ in self.margins]
@@ -92,8 +93,8 @@ class Settings:
 
     @property
     def unrestricted(self) -> bool:
-        """Whether nothing is said that only an attribute bundle can have, but for margins."""
-        return replace(self, max_steps=None, margins=()) == Settings()
+        """Whether nothing is said that only an attribute bundle can have."""
+        return replace(self, max_steps=None) == Settings()
 
     @property
     def rules(self) -> Rules:
