@@ -1,6 +1,6 @@
 """The networks of attribute protection: recipes, what is kept of D, and features left alone."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,6 @@ from privet.jobs.attribute_training import (
     RECIPES,
     AttributeSettings,
     Recipe,
-    SteadyRecipe,
     search_settings,
     split_users,
     train_base,
@@ -103,6 +102,10 @@ def untrained(monkeypatch):
         {"label_smoothing": 1.0},
         {"label_smoothing": float("nan")},
         {"optimizer": "momentum"},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("nan")},
+        {"weight_decay": float("inf")},
+        {"averaged": 0},
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(options):
@@ -111,51 +114,13 @@ def test_recipes_that_make_no_sense_are_refused(options):
         Recipe(**options)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"epochs": 0},
-        {"weight_decay": -0.1},
-        {"weight_decay": float("nan")},
-        {"weight_decay": float("inf")},
-        {"averaged": 0},
-    ],
-)
-def test_steady_recipes_that_make_no_sense_are_refused(options):
-    (value,) = options.values()
-    with pytest.raises(OptionError, match=str(value)):
-        SteadyRecipe(**options)
-
-
-def test_what_is_written_of_recipes_stays_as_it_is():
-    # Runs compare it, and those begun before a recipe could be steady must stay readable.
-    assert list(asdict(RECIPES["transfer"])) == [
-        "epochs",
-        "patience",
-        "tolerance",
-        "optimizer",
-        "learning_rate",
-        "batch_size",
-        "dropout",
-        "rating_dropout",
-        "label_smoothing",
-    ]
-
-
-def steady(**options):
-    return SteadyRecipe(**{**vars(QUICK), **options})
-
-
-def test_a_steady_recipe_without_decay_and_averages_is_the_plain_one(base, users):
-    plain, other = (tier_of(base, users, tier=recipe) for recipe in (QUICK, steady()))
-    assert torch.equal(weights(plain), weights(other))
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_decay_holds_weights_small(optimizer, base, users):
     norms = [
         weights(
-            tier_of(base, users, tier=steady(optimizer=optimizer, epochs=6, weight_decay=decay))
+            tier_of(
+                base, users, tier=replace(QUICK, optimizer=optimizer, epochs=6, weight_decay=decay)
+            )
         ).norm()
         for decay in (0.0, 0.001, 0.3)
     ]
@@ -168,13 +133,13 @@ def test_averages_are_those_of_the_last_epochs(base, users):
         weights(tier_of(base, users, tier=replace(QUICK, epochs=epochs, patience=None)))
         for epochs in (1, 2, 3, 4)
     ]
-    tier = tier_of(base, users, tier=steady(epochs=4, patience=None, averaged=3))
+    tier = tier_of(base, users, tier=replace(QUICK, epochs=4, patience=None, averaged=3))
     torch.testing.assert_close(weights(tier), torch.stack(whole[1:]).mean(0))
 
 
 def test_the_average_that_is_kept_is_the_one_judged(users):
     model = train_base(users, SETTINGS, seed=1, stages=Forgetful()).model
-    fitted = steady(epochs=8, patience=8, averaged=4).train(model, users, 3)
+    fitted = replace(QUICK, epochs=8, patience=8, averaged=4).train(model, users, 3)
     assert max(fitted.dev_accuracies) == fitted.dev_accuracies[fitted.kept]
     assert query.accuracy(model, *users.dev) == pytest.approx(fitted.dev_accuracies[fitted.kept])
 

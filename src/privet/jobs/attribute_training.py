@@ -53,6 +53,12 @@ class Recipe:
         On hidden units, and on the ratings themselves.
     label_smoothing
         Share of each label that is spread evenly over all classes, in [0, 1).
+    weight_decay
+        Coupled L2 penalty, at least 0. With one every weight moves in every step, and training
+        costs what a dense first layer costs: bearable for tiers, not for the paper's D.
+    averaged
+        The mean of the weights after so many epochs in a row, at least 1, stands for the last of
+        them; see `privet.fit.fit`.
     """
 
     epochs: int = 100
@@ -64,6 +70,8 @@ class Recipe:
     dropout: float = 0.7
     rating_dropout: float = 0.0
     label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    averaged: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
@@ -81,29 +89,29 @@ class Recipe:
                 raise OptionError(f"dropout and smoothing lie in [0, 1); got {rate}")
         if self.optimizer not in ("adam", "sgd"):
             raise OptionError(f"the optimizer must be adam or sgd; got {self.optimizer!r}")
+        if not 0 <= self.weight_decay < np.inf:
+            raise OptionError(f"weight decay must be at least 0; got {self.weight_decay}")
+        if self.averaged < 1:
+            raise OptionError(f"weights are averaged over at least 1 epoch; got {self.averaged}")
 
     def train(self, model: nn.Module, users: "Users", seed: int) -> Fitted:
         """Train a network of this recipe's dropout in place."""
-        return self._fit(self._setup(model, users), users, seed)
 
-    def _setup(self, model: nn.Module, users: "Users", *, weight_decay: float = 0.0) -> Setup:
         def loss(step: Step) -> Tensor:
             return cross_entropy(step.logits, step.labels, label_smoothing=self.label_smoothing)
 
         optimizer = {"adam": adam, "sgd": sgd}[self.optimizer]
-        return Setup(
+        setup = Setup(
             model=model,
             inputs=users.train[0],
             labels=users.train[1],
-            optimizer=optimizer(self.learning_rate, lazy=not weight_decay),
+            optimizer=optimizer(self.learning_rate, lazy=not self.weight_decay),
             batch_size=self.batch_size,
-            weight_decay=weight_decay,
+            weight_decay=self.weight_decay,
             loss=loss,
         )
-
-    def _fit(self, setup: Setup, users: "Users", seed: int, *, averaged: int = 1) -> Fitted:
         if self.patience is None:
-            return fit(setup, seed, most=self.epochs, averaged=averaged)
+            return fit(setup, seed, most=self.epochs, averaged=self.averaged)
         error = 0.5 / np.sqrt(len(users.dev[1]))  # of an accuracy of one half, the largest there is
         return fit(
             setup,
@@ -112,41 +120,8 @@ class Recipe:
             dev=users.dev,
             patience=self.patience,
             tolerance=self.tolerance * error,
-            averaged=averaged,
+            averaged=self.averaged,
         )
-
-
-@dataclass(frozen=True)
-class SteadyRecipe(Recipe):
-    """A recipe that holds weights small, or averages them over epochs.
-
-    A kind of its own, since runs are told apart by what is written down of their recipes: what
-    was written of the others must not change.
-
-    Parameters
-    ----------
-    weight_decay
-        Coupled L2 penalty, at least 0. With one every weight moves in every step, and training
-        costs what a dense first layer costs: bearable for tiers, not for the paper's D.
-    averaged
-        The mean of the weights after so many epochs in a row, at least 1, stands for the last of
-        them; see `privet.fit.fit`.
-    """
-
-    weight_decay: float = 0.0
-    averaged: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.weight_decay < np.inf:
-            raise OptionError(f"weight decay must be at least 0; got {self.weight_decay}")
-        if self.averaged < 1:
-            raise OptionError(f"weights are averaged over at least 1 epoch; got {self.averaged}")
-
-    def train(self, model: nn.Module, users: "Users", seed: int) -> Fitted:
-        """Train a network of this recipe's dropout in place."""
-        setup = self._setup(model, users, weight_decay=self.weight_decay)
-        return self._fit(setup, users, seed, averaged=self.averaged)
 
 
 JUDGED = 2000
@@ -160,8 +135,8 @@ RECIPES: Mapping[str, Recipe] = {
     "plain": Recipe(),
     "smoothed": Recipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, label_smoothing=0.3),
     "sgd": Recipe(optimizer="sgd", learning_rate=0.05, batch_size=100),
-    "decayed": SteadyRecipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, weight_decay=1e-4),
-    "averaged": SteadyRecipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, averaged=5),
+    "decayed": Recipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, weight_decay=1e-4),
+    "averaged": Recipe(tolerance=0.5, dropout=0.5, rating_dropout=0.3, averaged=5),
     "paper": PAPER,
 }
 """Ways to retrain a tier; the first is the default, by `benchmarks/attribute_recipes.py`."""
