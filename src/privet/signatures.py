@@ -113,7 +113,7 @@ def signature_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.sig")
 
 
-def verify(path: Path, trusted: Path, *, signature: Path | None = None) -> str:
+def verify(path: Path, trusted: Path) -> str:
     """Check that the file at ``path`` is what the trusted key signed; return the key's fingerprint.
 
     This speaks of the file as it was read just now. Whoever goes on to load it should load what
@@ -124,8 +124,6 @@ def verify(path: Path, trusted: Path, *, signature: Path | None = None) -> str:
     trusted
         The maker's public key in PEM, from a place that whoever could change the file cannot
         change.
-    signature
-        ``NAME.sig`` beside the file, unless named.
 
     Raises
     ------
@@ -135,11 +133,11 @@ def verify(path: Path, trusted: Path, *, signature: Path | None = None) -> str:
     OptionError
         When ``trusted`` is no public key, or the package ``cryptography`` is missing.
     """
-    return _check(path, trusted, signature=signature, copy=None)
+    return _check(path, trusted)
 
 
 @contextmanager
-def verified(path: Path, trusted: Path | None, *, signature: Path | None = None) -> Iterator[Path]:
+def verified(path: Path, trusted: Path | None) -> Iterator[Path]:
     """Give a path to load the file at ``path`` from, after `verify` has passed.
 
     It is a private copy, made in the same pass that the signature was checked in, and gone after
@@ -148,7 +146,7 @@ def verified(path: Path, trusted: Path | None, *, signature: Path | None = None)
 
     Parameters
     ----------
-    path, trusted, signature
+    path, trusted
         See `verify`. The copy takes the file's size in the folder for temporary files.
 
     Raises
@@ -162,14 +160,14 @@ def verified(path: Path, trusted: Path | None, *, signature: Path | None = None)
         return
     with TemporaryDirectory(prefix="privet-") as folder:
         copy = Path(folder) / path.name
-        _check(path, trusted, signature=signature, copy=copy)
+        _check(path, trusted, copy=copy)
         try:
             yield copy
         except BundleError as error:
             raise BundleError(str(error).replace(str(copy), str(path))) from None
 
 
-def _check(path: Path, trusted: Path, *, signature: Path | None, copy: Path | None) -> str:
+def _check(path: Path, trusted: Path, *, copy: Path | None = None) -> str:
     """Verify a file, and write what was read of it to ``copy``."""
     _require_package()
     from cryptography.exceptions import InvalidSignature
@@ -177,7 +175,7 @@ def _check(path: Path, trusted: Path, *, signature: Path | None, copy: Path | No
     key = _public_key(trusted)
     fingerprint = _fingerprint(key)
     with _opened(path, BundleError) as file:
-        name, proof = _read_signature(signature or signature_of(path))
+        name, proof = _read_signature(signature_of(path))
         if name != fingerprint:
             raise BundleError(
                 f"{path} is signed by another key ({name[:16]}...) than the one trusted "
