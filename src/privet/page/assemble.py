@@ -9,7 +9,7 @@ import base64
 from importlib.resources import files
 from pathlib import Path
 
-from privet.device.bundle import load_bundle
+from privet.device.bundle import read_bundle
 from privet.device.self_test import run_self_test
 from privet.errors import BundleError, OptionError
 from privet.files import write_bytes
@@ -50,22 +50,33 @@ def assemble(bundle: Path | str) -> dict[str, bytes]:
         serves the classifier and goes into no page.
     """
     path = Path(bundle)
-    opened = load_bundle(path)
+    content = _content(path)
+    opened = read_bundle(content, path)
     if opened.kind != "attribute":
         raise OptionError(
             f"{path} is a membership bundle, a secret of whoever serves the classifier, and "
             f"cannot go into a page; name an attribute bundle"
         )
     run_self_test(opened)
-    content = path.read_bytes()
-    if len(content) > LARGEST:
-        raise BundleError(
-            f"{path} has {len(content):,} bytes, too many for a page, which takes {LARGEST:,}; "
-            f"choose a tier with a higher speed-up"
-        )
     page = static_files()
     page[INDEX] = page[INDEX].replace(_EMPTY, _EMPTY.replace(b"><", _inside(content)))
     return page
+
+
+def _content(path: Path) -> bytes:
+    """Read a bundle once, so that what is verified is what goes into the page."""
+    if path.exists() and not path.is_file():
+        raise BundleError(f"{path} is a folder or a device; name a bundle")
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BundleError(
+                f"{path} has {size:,} bytes, too many for a page, which takes {LARGEST:,}; "
+                f"choose a tier with a higher speed-up"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def static_files() -> dict[str, bytes]:
