@@ -18,7 +18,7 @@ from typing import Any
 
 from privet.data import DATASETS, status
 
-PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRIVET = [sys.executable, "-m", "privet"]
 ATTACKS = "lira,lira-offline,rmia,rmia-offline,calibrated"
 # Run in a process of its own, so that its largest child is the audit.
 WATCH = (

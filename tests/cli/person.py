@@ -12,7 +12,7 @@ from privet.device import Bundle, Network, write_bundle
 
 NAMES = ("maps", "chess", "7", "bank app", "news", "radio")
 PATIENCE = 30.0  # seconds to wait for a process before the test gives up
-PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRIVET = [sys.executable, "-m", "privet"]
 APPLY = "protect apply {} --bundle {} --budget 3"
 
 

@@ -207,7 +207,7 @@ def test_logging_is_not_left_to_tell_of_bad_input(place, capsys, caplog):
 )
 def test_a_process_prints_one_line_and_exits_2(command, place):
     before = snapshot(place)
-    python = [sys.executable, "-c", "from privet.cli import main; main()"]
+    python = [sys.executable, "-m", "privet"]
     done = subprocess.run([*python, *command.split()], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("privet: ")

@@ -272,7 +272,7 @@ def test_apply_makes_the_users_key_where_told_by_the_environment(bundle, tmp_pat
 
 @pytest.mark.slow
 def test_json_is_alone_on_stdout_of_a_process(tmp_path):
-    command = [sys.executable, "-c", "from privet.cli import main; main()", *PRUNE]
+    command = [sys.executable, "-m", "privet", *PRUNE]
     command += ["--out", str(tmp_path / "run"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -284,7 +284,7 @@ def test_json_is_alone_on_stdout_of_a_process(tmp_path):
 def test_a_reader_that_leaves_early_is_no_error(form):
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-c", "from privet.cli import main; main()", "data", "list"]
+    command = [sys.executable, "-m", "privet", "data", "list"]
     command += form
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)

@@ -17,7 +17,7 @@ from privet.cli import run
 from privet.files import replacing
 from privet.jobs.stages import RunFolder
 
-PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRIVET = [sys.executable, "-m", "privet"]
 PRUNE = "prune synthetic-purchases --defense swmr --epochs 8 --dense-epochs 8 --rounds 4 --seed 5"
 DISTILL = (
     "prune synthetic-purchases --defense distill --set teacher=network --set folds=3 "

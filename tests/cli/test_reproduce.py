@@ -15,7 +15,7 @@ import pytest
 from privet.cli import run
 from privet.metrics import clopper_pearson
 
-PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRIVET = [sys.executable, "-m", "privet"]
 # With a single shadow model rmia only ranks.
 SMALL = "--rows none,rsw --sparsity 0.6 --seeds 2 --shadows 1 --attacks conf,gap,rmia --jobs 1"
 QUICK = "--rows none --sparsity 0.6 --seeds 1 --shadows 1 --attacks gap --jobs 1"

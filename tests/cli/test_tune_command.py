@@ -14,7 +14,7 @@ from privet.cli import run
 
 TUNE = "tune digits --samples 300 --defenses none,distill,base --epochs 1 --dense-epochs 2"
 TUNE += " --rounds 2 --trials 4 --seed 3"
-PRIVET = [sys.executable, "-c", "from privet.cli import main; main()"]
+PRIVET = [sys.executable, "-m", "privet"]
 
 
 def asked(capsys, *arguments, status=0):
