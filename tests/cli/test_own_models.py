@@ -64,8 +64,10 @@ def test_without_data_of_its_own_the_attacker_has_to_know_the_audited_rows(place
 
 
 @pytest.mark.parametrize("defense", ["distill", "dp"])
-def test_a_defense_of_all_training_begins_with_fresh_weights(defense, place):
+def test_a_defense_of_all_training_begins_with_fresh_weights(defense, place, capsys):
     the_json(f"{OWN} --defense {defense} --dense-epochs 1 --out run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{defense} shapes all of training and begins afresh" in said
     settings = json.loads((place / "run" / "run.json").read_text())["settings"]
     assert settings["dense_epochs"] == 1
     assert not torch.equal(stage("dense")["0.weight"], load_file("trained.safetensors")["0.weight"])

@@ -218,9 +218,12 @@ def test_a_dense_round_is_plain_fine_tuning(pruner):
     )
 
 
-@pytest.mark.parametrize(("epochs", "patience"), [(0, 1), (1, 0), (-1, 5)])
-def test_impossible_plans_are_refused(epochs, patience):
-    with pytest.raises(OptionError, match=f"got {epochs} and {patience}"):
+@pytest.mark.parametrize(
+    ("epochs", "patience", "wrong"),
+    [(0, 1, "epochs .*got 0"), (1, 0, "patience .*got 0"), (-1, None, "epochs .*got -1")],
+)
+def test_impossible_plans_are_refused(epochs, patience, wrong):
+    with pytest.raises(OptionError, match=wrong):
         Plan((0.5,), epochs, patience)
 
 

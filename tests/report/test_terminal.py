@@ -3,7 +3,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from privet.report import terminal
+from privet.report import tables, terminal
 
 
 def shown(renderable, *, width=120):
@@ -146,3 +146,49 @@ def test_tables_fit_the_terminal(run, build, demo, width):
         terminal.comparison_table(demo["pruning"]),
     ):
         assert max(map(len, shown(table, width=width).splitlines())) <= width
+
+
+def wide(columns):
+    return tables.table(
+        "Attacks",
+        ("row", *(f"attack {number}" for number in range(columns))),
+        [
+            (name, *(f"{name}{number}" for number in range(columns)))
+            for name in ("base", "rsw", "swmr")
+        ],
+        note="A note.",
+    )
+
+
+@pytest.mark.parametrize("columns", [3, 18])
+def test_a_table_too_wide_is_turned(columns):
+    text = shown(terminal.fitting(wide(columns)), width=80)
+    if columns == 3:
+        assert line(text, "rsw").split() == ["rsw", "rsw0", "rsw1", "rsw2"]
+    else:
+        assert line(text, "row").split() == ["row", "base", "rsw", "swmr"]
+        assert len([one for one in text.splitlines() if one.strip().startswith("attack")]) == 18
+        assert next(one for one in text.splitlines() if "attack 7" in one).split()[-3:] == [
+            "base7",
+            "rsw7",
+            "swmr7",
+        ]
+    assert "A note." in text
+
+
+def test_a_table_too_wide_either_way_has_a_line_for_each_figure():
+    text = shown(terminal.fitting(wide(18)), width=38)
+    figures = [one.split() for one in text.splitlines() if "attack" in one]
+    assert len(figures) == 54
+    assert figures[0] == ["base", "attack", "0", "base0"]
+    assert figures[1] == ["attack", "1", "base1"]
+    assert all(len(one) <= 38 for one in text.splitlines())
+
+
+def test_what_is_proven_stands_below_the_rounds(run):
+    run["prune"]["guarantee"] = {"epsilon": 9994.6, "delta": 1e-5}
+    text = " ".join(shown(terminal.prune_table(run["prune"])).split())
+    assert "Proven: epsilon 9.99e+03 at delta 1e-05." in text
+    run["prune"]["guarantee"] = {"epsilon": None, "delta": 1e-5}
+    text = " ".join(shown(terminal.prune_table(run["prune"])).split())
+    assert "Proven: epsilon unbounded" in text

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from threading import Timer, main_thread
 
 from cyclopts import App, CycloptsError
 
@@ -75,7 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     # Whoever ends the process politely gets what Ctrl-C gets: temporary files are cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """Interrupt the command if a callback of compiled code has swallowed an interrupt."""
+    if what.exc_type is KeyboardInterrupt:
+        # A little later: what is raised in here is swallowed, too.
+        Timer(0.05, signal.pthread_kill, (main_thread().ident, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -96,7 +107,8 @@ def run(arguments: Sequence[str]) -> int:
         )
     except KeyboardInterrupt:
         return _fail(
-            "interrupted; no file is half-written, and a run goes on when its command is repeated",
+            "interrupted; no file is half-written, and what is finished in an --out folder is "
+            "taken up when the command is repeated",
             130,
         )
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -24,26 +25,41 @@ from rich.text import Text
 from privet.progress import watching
 from privet.report import printable
 
+PATIENCE = 60  # seconds that a log of work under way stays silent
+_logger = logging.getLogger("privet")
+
 Json = Annotated[bool, Parameter(negative="")]
 """The ``--json`` of every command that has an answer."""
 
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Show what happens inside the block on stderr: messages, and bars where it is a terminal."""
+    """Show what happens inside the block on stderr: messages, and bars where it is a terminal.
+
+    Where it is a file, what takes longer than a minute gets a line a minute.
+    """
     console = Console(stderr=True)
     handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
-    logger = logging.getLogger("privet")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
     try:
         if console.is_terminal:
             with _bars(console):
                 yield
         else:
-            yield
+            with watching(_lines):
+                yield
     finally:
-        logger.removeHandler(handler)
+        _logger.removeHandler(handler)
+
+
+def _lines(items: Iterable[Any], what: str, total: int | None) -> Iterator[Any]:
+    said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - said >= PATIENCE:
+            said = time.monotonic()
+            _logger.info("%s: %d%s", what, done, "" if total is None else f" of {total}")
 
 
 @contextmanager
@@ -81,5 +97,11 @@ def answer(document: Mapping[str, Any], *renderables: RenderableType, as_json: b
     for renderable in renderables:
         if isinstance(renderable, str):
             # Literal and unbroken: names may hold brackets, and commands get pasted.
-            renderable = Text(printable(renderable))
-        console.print(renderable, soft_wrap=isinstance(renderable, Text))
+            console.print(Text(printable(renderable)), soft_wrap=True)
+        else:
+            console.print(renderable)
+
+
+def prose(*sentences: str) -> list[Text]:
+    """Return sentences for `answer` that are broken where the terminal ends."""
+    return [Text(printable(sentence)) for sentence in sentences]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from privet.cli.console import Json, answer, progress
+from privet.cli.console import Json, answer, progress, prose
 from privet.cli.tune import automatic
 from privet.errors import OptionError
 
@@ -63,6 +63,7 @@ def prune(
         Channels of the first stage of an image network, instead of its paper's 64.
     weights
         A safetensors file with the network's weights, if it comes trained. Needs --heldout.
+        Defenses that shape all of training (distill, dp) train afresh and leave them aside.
     heldout
         Data that the network never met, in the form of DATA. All of DATA then trains.
     samples
@@ -277,8 +278,9 @@ def _analyse(
 
     with progress():
         result = analyse(source, settings, out=out, repeats=repeats)
-    said = (*readings(result), verdict(result), f"Next: privet report {quote(str(out))}")
-    answer(result, analysis_table(result), *said, as_json=as_json)
+    said = prose(*readings(result), verdict(result))
+    following = f"Next: privet report {quote(str(out))}"
+    answer(result, analysis_table(result), *said, following, as_json=as_json)
 
 
 def _option(text: str) -> tuple[str, int | float | bool | str]:

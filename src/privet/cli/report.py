@@ -21,11 +21,18 @@ def report(run: Path, *, out: Path | None = None) -> None:
     from privet.files import read_json, write_bytes
     from privet.report import render_html
 
+    if (run / "wemem.json").exists():
+        raise DataError(
+            f"{run} holds a table of many runs, which has no page: repeat privet reproduce wemem "
+            f"with --table FILE.md, or name one of the runs in {run}"
+        )
     if (run / "protect.json").exists():
         html = render_html(read_json(run / "protect.json"), "protect")
     elif (run / "table1.json").exists():
         html = render_html(read_json(run / "table1.json"), "table1")
     else:
+        if not (run / "run.json").exists():
+            raise DataError(f"{run} holds no run of privet: {run / 'run.json'} is missing")
         record = read_json(run / "run.json")
         if record.get("kind") not in ("prune", "analyse", "tune") or not record.get("result"):
             raise DataError(f"{run} holds no finished run; repeat the command that began it")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from privet.cli.console import Json, answer, progress
+from privet.cli.console import Json, answer, progress, prose
 from privet.errors import OptionError
 
 
@@ -58,7 +58,7 @@ def wemem(
     from privet.files import write_bytes
     from privet.jobs.audit import Settings
     from privet.report.reproduction import wemem_markdown, wemem_tables
-    from privet.report.terminal import rich
+    from privet.report.terminal import fitting
     from privet.reproduce.rows import choose_rows
     from privet.reproduce.wemem import SCALES, Scale, reproduce_wemem
 
@@ -82,11 +82,12 @@ def wemem(
             seeds=range(first_seed, first_seed + seeds),
             settings=settings,
         )
+    written = [folder / "wemem.json"]
     if table is not None:
         write_bytes(table, wemem_markdown(document).encode())
-    answer(
-        document, *map(rich, wemem_tables(document)), f"wrote {folder / 'wemem.json'}", as_json=json
-    )
+        written.append(table)
+    tables = map(fitting, wemem_tables(document))
+    answer(document, *tables, *map("wrote {}".format, written), as_json=json)
 
 
 def table1(
@@ -126,7 +127,7 @@ def table1(
     """
     from privet.files import write_bytes
     from privet.report.table1 import table1_markdown, table1_tables
-    from privet.report.terminal import rich
+    from privet.report.terminal import fitting
     from privet.reproduce.table1 import reproduce_table1
 
     _check_seeds(seeds, first_seed)
@@ -136,13 +137,15 @@ def table1(
         document = reproduce_table1(
             dataset, out=folder, scale=scale, seeds=range(first_seed, first_seed + seeds)
         )
+    written = [folder / "table1.json"]
     if table is not None:
         write_bytes(table, table1_markdown(document).encode())
+        written.append(table)
     answer(
         document,
-        *map(rich, table1_tables(document)),
-        *document["notes"],
-        f"wrote {folder / 'table1.json'}",
+        *map(fitting, table1_tables(document)),
+        *prose(*document["notes"]),
+        *map("wrote {}".format, written),
         as_json=json,
     )
 

@@ -1,5 +1,6 @@
 """`privet prune` and `privet.prune`: prune a network on a data set, or one's own in memory."""
 
+import logging
 import time
 from collections.abc import Mapping
 from copy import deepcopy
@@ -27,6 +28,8 @@ from privet.models import describe, multiply_accumulates, nonzero, parameters, r
 from privet.pruning.iterate import Round
 from privet.seeds import derive
 from privet.signals import FloatArray
+
+_logger = logging.getLogger(__name__)
 
 __all__ = ["PruneRun", "PruneSettings", "Source", "prune", "prune_source", "recommended"]
 
@@ -211,6 +214,13 @@ def prune_source(
     run = open_run(out, "prune", {**about, **asdict(settings)})
     if run.result is not None:
         return run.result
+    afresh = choose(settings.defense, settings.defense_options).whole and settings.dense_epochs
+    if source.weights is not None and afresh:
+        _logger.info(
+            "%s shapes all of training and begins afresh: the weights in %s are left aside",
+            settings.defense,
+            source.weights,
+        )
     started = time.perf_counter()
     table, split = case.made.table, case.made.split
     train = dense(table, split.train)

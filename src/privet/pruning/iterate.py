@@ -35,10 +35,9 @@ class Plan:
     patience: int | None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or (self.patience is not None and self.patience < 1):
-            raise OptionError(
-                f"epochs and patience must be at least 1; got {self.epochs} and {self.patience}"
-            )
+        for name, least in (("epochs", self.epochs), ("patience", self.patience)):
+            if least is not None and least < 1:
+                raise OptionError(f"{name} must be at least 1; got {least}")
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,8 @@ def _defenses(document: Document) -> Table:
 
 def _guarantees(rows: Sequence[Document]) -> str:
     """Return what rows with a proof prove, in a sentence each."""
-    said = ""
-    for row in rows:
-        proof = row.get("guarantee")
-        if proof:
-            epsilon = proof.get("epsilon")
-            amount = "unbounded" if epsilon is None else f"{epsilon:.3g}"
-            said += f" {row['defense']}: epsilon {amount} at delta {proof['delta']:.2g}."
-    return said
+    proven = [row for row in rows if row.get("guarantee")]
+    return "".join(f" {row['defense']}: {wording.proof(row['guarantee'])}." for row in proven)
 
 
 def _defense(row: Document) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ def rounds(run: Document) -> Table:
             f" {wording.count(run['nonzero'])} of {wording.count(run['parameters'])} "
             "parameters are left."
         )
+    if run.get("guarantee"):
+        note += f" Proven: {wording.proof(run['guarantee'])}."
     return table(
         f"Pruning of {described(run)}",
         ("round", "sparsity", "train accuracy", "dev accuracy", "time"),

@@ -75,9 +75,9 @@ def tune_table(search: Mapping[str, Any]) -> RichTable:
     return rich(tuning.front(search))
 
 
-def protect_table(build: Mapping[str, Any]) -> RichTable:
+def protect_table(build: Mapping[str, Any]) -> Fitting:
     """Return a protection build: the unpruned defense model, then one tier a row."""
-    return rich(tables.tiers(build))
+    return fitting(tables.tiers(build))
 
 
 def definitions_table(build: Mapping[str, Any]) -> RichTable:
@@ -100,6 +100,28 @@ def comparison_table(pruning: Sequence[Mapping[str, Any]]) -> RichTable:
         wording.printable(comparison.exposed(pruning)),
     )
     return rich(replace(compared, note=f"{exposed} {compared.note}".strip()))
+
+
+def fitting(table: Table) -> Fitting:
+    """Return ``table`` as it is, with rows for columns, or with a line a figure: as room allows."""
+    first, *figures = table.columns
+    turned = replace(
+        table,
+        columns=(first, *(row[0] for row in table.rows)),
+        rows=tuple(zip(figures, *(row[1:] for row in table.rows), strict=True)),
+        labels=1,
+    )
+    listed = replace(
+        table,
+        columns=(first, "figure", "value"),
+        rows=tuple(
+            (row[0] if column == figures[0] else "", column, cell)
+            for row in table.rows
+            for column, cell in zip(figures, row[1:], strict=True)
+        ),
+        labels=2,
+    )
+    return Fitting(tuple(map(rich, (table, turned, listed))))
 
 
 def rich(table: Table) -> RichTable:

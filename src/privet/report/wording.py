@@ -110,6 +110,13 @@ def size(value: Any) -> str:
     return f"{number:,.3g} GB" if number < 999.5 else f"{number:,.0f} GB"
 
 
+def proof(guarantee: Mapping[str, Any]) -> str:
+    """Return what a differentially private run proves: ``epsilon 9.99e+03 at delta 1e-05``."""
+    epsilon = guarantee.get("epsilon")
+    amount = "unbounded" if epsilon is None else f"{epsilon:.3g}"
+    return f"epsilon {amount} at delta {guarantee['delta']:.2g}"
+
+
 def duration(value: Any) -> str:
     """Return seconds as ``0.4 s``, ``42 s``, ``3 min 12 s`` or ``2 h 5 min``."""
     number = finite(value)

@@ -57,7 +57,7 @@ def match(header: Sequence[str], wanted: Wanted) -> Columns:
     if missing or refused:
         wrong = [f"has no {listed(missing)}"] * bool(missing)
         wrong += [f"has {listed(refused)}, unknown to the bundle"] * bool(refused)
-        remedy = "name the bundle's features" if missing else "keep or drop what is no feature"
+        remedy = "name the bundle's features" if missing else "keep or drop others (--extra)"
         raise DataError(f"{wanted.place}: its header {' and '.join(wrong)}; {remedy}")
     twice = (name for column, name in enumerate(cells) if name in known and places[name] != column)
     for name in twice:
