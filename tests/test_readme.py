@@ -24,8 +24,8 @@ def folder(tmp_path, monkeypatch):
     weights = [rng.normal(size=(b, a)).astype(np.float32) for a, b in itertools.pairwise(sizes)]
     biases = [np.zeros(units, np.float32) for units in sizes[1:]]
     network = Network(tuple(weights), tuple(biases))
-    (tmp_path / "bundles").mkdir()
-    write_bundle(Bundle("membership", network), tmp_path / "bundles/location-x20.safetensors")
+    (tmp_path / "location").mkdir()
+    write_bundle(Bundle("membership", network), tmp_path / "location/location-x20.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -56,7 +56,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         "protection": protection,
         "next": [
             f"privet report {quote(str(out / 'pruned-rsw'))}",
-            "privet prune YOUR.csv --defense rsw --out my-run",
+            "privet prune YOUR.csv --defense distill --out my-run",
             "privet audit my-run",
             "privet protect build YOUR-RATINGS.csv --out my-bundles",
         ],

@@ -52,7 +52,9 @@ def prune(
     Parameters
     ----------
     data
-        A data set from `privet data list`, a CSV, TSV or NPZ file, or a folder of images.
+        A data set from `privet data list`, or a file or folder: a CSV or TSV with a column label,
+        or the label last; an NPZ with arrays inputs and labels (or X and y); images in a folder
+        for each class.
     out
         The run's folder: run.json, the pruned weights as safetensors, all finished stages.
     model
