@@ -186,9 +186,10 @@ def test_pickles_serve_the_same_answers(served, iris):
     np.testing.assert_array_equal(again.predict_proba(iris[0]), served.predict_proba(iris[0]))
 
 
-def test_the_key_is_never_shown(model):
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_the_key_is_never_shown(kind, model):
     secret = b"0123456789abcdef0123456789abcdef"
-    served = ProtectedClassifier(model, "b.safetensors", key=secret)
+    served = clone(ProtectedClassifier(model, "b.safetensors", key=kind(secret)))
     pipeline = make_pipeline(StandardScaler(), served)
     for shown in (repr(served), repr(pipeline), served._repr_html_(), pipeline._repr_html_()):
         assert "0123456789abcdef" not in shown

@@ -1,7 +1,6 @@
 """`ProtectedClassifier`: a scikit-learn classifier whose confidences do not tell on its members."""
 
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from privet.device import Bundle, load_bundle, load_or_create_key
-from privet.device.matrices import Records, is_sparse
+from privet.device.identity import identity
 from privet.device.mechanism import default_key
 from privet.device.network import Float64, Ints
 from privet.errors import DataError, OptionError
@@ -69,8 +68,10 @@ class ProtectedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
     -----
     The same input gets the same answer under the same key, up to float32 rounding (see
     `privet.device.Bundle.protect`), so asking again reveals nothing new. Numbers are the same input
-    when they agree in float32. Inputs that differ by less than what matters to the model are
-    different ones: limit how often one client may ask.
+    when they agree in float32, whatever their type and whatever else is asked at once; so are
+    mappings in another order. Inputs that differ by less than what matters to the model are
+    different ones: limit how often one client may ask. Objects that are spelled by their address
+    cannot be told from others, and are refused.
 
     Where a model's own `predict` is not its most confident class (``SVC(probability=True)``, tuned
     decision thresholds), the two methods differ here exactly where they differ there.
@@ -125,7 +126,7 @@ class ProtectedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
         Raises
         ------
         DataError
-            When the model and the bundle differ in their classes.
+            When the model and the bundle differ in their classes, or inputs cannot be told apart.
         OptionError
             On a budget or key that makes no sense, or a bundle of another kind.
         """
@@ -173,7 +174,7 @@ class ProtectedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Estimators print their parameters, those of others that they are part of too.
-        secret = name == "key" and type(value) is bytes
+        secret = name == "key" and type(value) in (bytes, bytearray)
         super().__setattr__(name, Secret(value) if secret else value)
 
     @property
@@ -198,31 +199,6 @@ class ProtectedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  
                 f"build a bundle for this model's classes"
             )
         return bundle
-
-
-def identity(X: Any) -> Records:
-    """Return numbers that tell one input from another, a row each; finite or not.
-
-    Numbers stand for themselves, in float32. Rows that hold anything else, such as text, become
-    the 32 bytes of their SHA-256.
-    """
-    with np.errstate(over="ignore"):
-        if is_sparse(X):
-            return X.astype(np.float32)
-        rows = np.asarray(X)
-        if rows.dtype.kind in "fiub":
-            return rows.reshape(len(rows), -1).astype(np.float32)
-    cells = rows.reshape(len(rows), -1).tolist()
-    digests = [sha256("\n".join(map(_spelled, row)).encode()).digest() for row in cells]
-    return np.array([list(digest) for digest in digests], dtype=np.float32)
-
-
-def _spelled(cell: Any) -> str:
-    """Spell a cell so that 1, 1.0 and NumPy's 1.0 are one."""
-    try:
-        return repr(float(cell))
-    except (TypeError, ValueError):
-        return repr(cell)
 
 
 def keep_label(confidences: Float64, label: Ints) -> Float64:

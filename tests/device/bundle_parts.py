@@ -96,6 +96,15 @@ def _whole(data: bytes, dtype: str) -> np.ndarray:
     return np.frombuffer(data[: len(data) // size * size], DTYPES[dtype])
 
 
+def of_classes(parts: Parts, classes: int) -> Parts:
+    """The parts with another number of classes, of which nothing else is said."""
+    layers = parts.document["layers"]
+    last, width = len(layers) - 2, layers[-2]
+    weight = np.full((classes, width), 0.01, "<f4")
+    parts = parts.tensor(f"weight.{last}", weight).tensor(f"bias.{last}", weight[:, 0].copy())
+    return parts.change(layers=[*layers[:-1], classes], prior=None, class_names=None, self_test=[])
+
+
 def as_int8(parts: Parts) -> Parts:
     """The parts stored with whole numbers and scales of powers of two."""
     for name in [name for name in parts.tensors if name.startswith("weight")]:

@@ -17,6 +17,7 @@ from device.bundle_parts import (
     as_int8,
     body_of,
     header_of,
+    of_classes,
     put_together,
     take_apart,
     with_header,
@@ -255,7 +256,12 @@ def _broken_settings(parts: Parts) -> Iterator[tuple[str, bytes]]:
     for temperature, leak in ((2.0, 0.0), (1.0, 0.5)):
         ignored = parts.settings(mechanism="targets", temperature=temperature, leak=leak)
         yield f"targets at {temperature}, {leak}", put_together(ignored)
+    targets = {"mechanism": "targets", "temperature": 1, "leak": 0}
+    yield "2001 targets", put_together(of_classes(parts.settings(**targets), 2001))
     answers = {"mechanism": "answers", "margins": []}
+    for classes, steps in ((708, None), (708, 8), (251, 64), (2001, 1)):
+        wide = of_classes(parts.settings(**answers, max_steps=steps), classes)
+        yield f"answers of {classes} classes, {steps} steps", put_together(wide)
     yield "answers after 65 steps", put_together(parts.settings(**answers, max_steps=65))
     yield (
         "answers with margins",

@@ -339,12 +339,14 @@ def test_settings_that_would_be_ignored_are_refused():
 
 
 def test_a_bundle_that_would_take_all_memory_is_refused():
-    wide = Network(
-        (np.ones((2, 3), np.float32), np.ones((1500, 2), np.float32)),
-        (np.zeros(2, np.float32), np.zeros(1500, np.float32)),
-    )
-    with pytest.raises(DataError, match="1500 classes and 8 steps"):
-        Bundle("attribute", wide, settings=Settings(mechanism="answers"))
+    for mechanism, classes in (("answers", 1500), ("targets", 2001)):
+        wide = Network(
+            (np.ones((2, 3), np.float32), np.ones((classes, 2), np.float32)),
+            (np.zeros(2, np.float32), np.zeros(classes, np.float32)),
+        )
+        match = f"{classes} classes are too many with the mechanism of {mechanism}"
+        with pytest.raises(DataError, match=match):
+            Bundle("attribute", wide, settings=Settings(mechanism=mechanism))
 
 
 def nested(levels):

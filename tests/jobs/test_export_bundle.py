@@ -59,6 +59,14 @@ def test_the_file_answers_as_the_device_does(kind, built):
 
 
 @pytest.mark.slow
+def test_a_membership_model_is_as_private_as_its_bundle(built):
+    folder, _, _ = built
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.onnx")}
+    assert modes == {"attribute-x50.onnx": 0o644, "membership-x50.onnx": 0o600}
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.slow
 def test_the_file_holds_the_network_and_tells_nothing_else(built):
     model = onnx.load(built[0] / "attribute-x50.onnx")
     onnx.checker.check_model(model, full_check=True)

@@ -6,7 +6,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from device.bundle_parts import put_together, take_apart
+from device.bundle_parts import of_classes, put_together, take_apart
 from device.hostile_bundles import hostile
 from page.made_bundles import as_text, make_bundle, stored
 from privet.device import Bundle, Network, Settings, load_bundle, read_bundle, write_bundle
@@ -141,6 +141,19 @@ def test_odd_but_legal_documents_are_accepted_and_others_not(core, sound):
         assert (core("refusal", as_text(content)) is None) == is_accepted(content), change
         accepted += is_accepted(content)
     assert 10 < accepted < len(changed) - 10
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "steps", "most"),
+    [("targets", 1000, 2000), ("answers", None, 707), ("answers", 64, 250), ("answers", 1, 2000)],
+)
+def test_as_many_classes_are_accepted_and_no_more(core, sound, mechanism, steps, most):
+    plain = {"mechanism": mechanism, "max_steps": steps, "temperature": 1, "leak": 0}
+    parts = take_apart(sound).settings(**plain)
+    for classes, fits in ((most, True), (most + 1, False)):
+        content = put_together(of_classes(parts, classes))
+        assert is_accepted(content) == fits
+        assert (core("refusal", as_text(content)) is None) == fits
 
 
 def is_accepted(content):

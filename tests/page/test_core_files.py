@@ -162,6 +162,21 @@ def test_headers_of_numbers(core, tmp_path, names, header):
         assert len(written.splitlines()) == 2
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\u2003", "\x1c", "\x85", " "])
+def test_blanks_of_names_alone_make_no_header(core, tmp_path, blank):
+    """A record taken for a header would be written as it stands."""
+    named = replace(make_bundle((2, 6, 3)), feature_names=("0", "1"))
+    path, content = stored(named, tmp_path)
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"0{blank},1\n0.2,0\n", encoding="utf-8")
+    given = {"base64": content, "name": "in.csv", "content": as_text(source.read_bytes())}
+    with pytest.raises(DataError, match="line 1: its numbers may be names of columns"):
+        protect_file(source, load_bundle(path), budget=1.0, key=KEY, out=out)
+    error = core("refusedFile", given)
+    assert error is not None
+    assert "line 1: its numbers may be names of columns or a record" in error["message"]
+
+
 def test_numbers_are_spelled_as_python_spells_them(core):
     @settings(max_examples=30, deadline=None)
     @given(st.lists(st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)))

@@ -115,6 +115,14 @@ def test_a_page_is_not_written_over_other_files(bundle, tmp_path):
         write_page(bundle, bundle)
 
 
+@pytest.mark.parametrize("name", [".privet-0123456789abcdef.html", ".index.html.243e.html"])
+def test_what_a_killed_write_left_behind_keeps_no_page_away(bundle, tmp_path, name):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / name).write_text("<half")
+    write_page(bundle, tmp_path / "site")
+    assert {path.name for path in (tmp_path / "site").iterdir()} == {*assemble(bundle), name}
+
+
 def test_a_page_that_cannot_be_written_leaves_nothing(bundle, tmp_path, monkeypatch):
     from privet import files
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from privet.device.document import bundle_of, document_of, read_document
+from privet.device.document import bundle_of, document_of, read_document, settings_of
 from privet.device.network import ROWS, Float32, Network
-from privet.device.protect import Bundle
+from privet.device.protect import Bundle, logits_kept
 from privet.device.quantize import LEVELS, Precision, from_levels, quantized, to_levels
 from privet.device.self_test import make_cases
 from privet.errors import BundleError, DataError
@@ -48,7 +48,7 @@ def write_bundle(bundle: Bundle, path: Path | str, *, precision: Precision = "fl
     """Write ``bundle`` to ``path`` atomically and return its digest.
 
     Equal bundles give equal files, byte for byte. The file's self-test is made anew, from the
-    network as it is stored.
+    network as it is stored. A membership bundle is secret: nobody but its owner may read the file.
 
     Parameters
     ----------
@@ -76,12 +76,20 @@ def write_bundle(bundle: Bundle, path: Path | str, *, precision: Precision = "fl
         raise DataError(f"a bundle's names and card must be plain JSON: {error}") from None
     digest = _digest(text, bundle.network)
     tensors = _stored(bundle.network, precision)
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path), mode=mode_of(bundle)) as temporary:
         try:
             write_tensors(temporary, {"privet": text, "digest": digest}, tensors)
         except DataError as error:
             raise BundleError(f"{error}; shorten the card or prune more") from None
     return digest
+
+
+def mode_of(bundle: Bundle) -> int | None:
+    """Return the permissions of a file that holds a bundle's network, None for the usual ones.
+
+    Whoever has a membership bundle can undo the protection: it is kept as its key is.
+    """
+    return 0o600 if bundle.kind == "membership" else None
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -109,11 +117,15 @@ def read_bundle(content: bytes, name: Path | str = "the file") -> Bundle:
 
 @dataclass(frozen=True)
 class Outline:
-    """What a bundle file is: what it protects, its layers from input to output, its precision."""
+    """What a bundle file is: what it protects, its layers from input to output, its precision.
+
+    ``logits`` are those of one record's candidates, see `logits_kept`; a membership bundle has one.
+    """
 
     kind: Literal["attribute", "membership"]
     layers: tuple[int, ...]
     precision: Precision
+    logits: int
 
 
 def outline(path: Path | str) -> Outline:
@@ -164,7 +176,9 @@ def _check_header(header: Header) -> tuple[dict[str, Any], Outline]:
     precisions = [name for name, dtype in STORED_AS.items() if first and first.dtype == dtype]
     if not precisions:
         raise BundleError(f"its weights must be stored as one of {', '.join(STORED_AS.values())}")
-    found = Outline(document["kind"], tuple(document["layers"]), precisions[0])
+    layers = tuple(document["layers"])
+    logits = logits_kept(settings_of(document), layers[-1])
+    found = Outline(document["kind"], layers, precisions[0], logits)
     if len(found.layers) > len(header.kinds) + 1:
         raise BundleError(f"layers lists {len(found.layers)}, too many for its tensors")
     expected = _kinds(found.layers, found.precision)

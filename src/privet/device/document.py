@@ -68,7 +68,7 @@ def bundle_of(document: dict[str, Any], network: Network, *, digest: str) -> Bun
         kind=document["kind"],
         network=network,
         prior=_prior(document["prior"]),
-        settings=_settings(document["settings"]),
+        settings=settings_of(document),
         feature_names=_names("feature_names", document["feature_names"]),
         class_names=_names("class_names", document["class_names"]),
         card=document["card"],
@@ -77,8 +77,9 @@ def bundle_of(document: dict[str, Any], network: Network, *, digest: str) -> Bun
     )
 
 
-def _settings(value: dict[str, Any]) -> Settings:
+def settings_of(document: dict[str, Any]) -> Settings:
     """Return the settings; unknown ones are refused, since they would change the release."""
+    value = document["settings"]
     if set(value) != SETTINGS:
         odd = sorted(set(value) ^ SETTINGS)
         raise BundleError(f"settings missing or unknown: {str(odd)[:100]}")

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from privet.device.network import Array, Ints
+from privet.device.network import Array, Float32, Ints, Network
 from privet.errors import DataError, OptionError
 
 Records = Any  # a dense (n, features) array or a SciPy sparse matrix of that shape
 BLOCK = 1024
+MEMORY = 96 << 20  # bytes for the activations of the records that a network computes at once
 
 
 def is_sparse(records: Records) -> bool:
@@ -26,7 +27,10 @@ def as_rows(records: Records, features: int) -> Records:
     DataError
         Unless ``records`` is numeric with shape (n, ``features``) and n at least 1.
     """
-    rows = records.tocsr() if is_sparse(records) else np.asarray(records)
+    try:
+        rows = records.tocsr() if is_sparse(records) else np.asarray(records)
+    except ValueError as error:
+        raise DataError(f"records must be rows of equal length: {error}") from None
     if len(rows.shape) != 2 or rows.shape[0] == 0 or rows.shape[1] != features:
         raise DataError(f"records must have shape (n, {features}), n at least 1; got {rows.shape}")
     if rows.dtype.kind not in "fiub":
@@ -37,6 +41,18 @@ def as_rows(records: Records, features: int) -> Records:
 def take(rows: Records, which: Ints | slice) -> Array:
     """Return some rows of what `as_rows` gave as a new dense array."""
     return np.asarray(rows[which].toarray() if is_sparse(rows) else np.array(rows[which]))
+
+
+def room(network: Network, copies: int) -> int:
+    """Return of how many records ``MEMORY`` holds so many float32 copies of the hidden layers."""
+    return max(1, MEMORY // (4 * copies * sum(network.sizes[1:-1])))
+
+
+def logits_of(network: Network, rows: Array) -> Float32:
+    """Return a network's outputs, for so many rows at a time that any width of it is bearable."""
+    size = room(network, copies=2)
+    parts = [network.logits(rows[at : at + size]) for at in range(0, len(rows), size)]
+    return np.concatenate(parts)
 
 
 def fullest(rows: Records) -> int:
@@ -77,9 +93,12 @@ def one_for_each(value: ArrayLike, n: int, what: str) -> NDArray[np.float64]:
     Raises
     ------
     OptionError
-        On another shape, or numbers that are NaN, infinite, or negative.
+        On another shape, or anything but numbers that are finite and not negative.
     """
-    numbers = np.asarray(value, dtype=np.float64)
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OptionError(f"{what} must be numbers: {error}") from None
     if numbers.shape not in ((), (n,)):
         raise OptionError(f"{what} must be one number or {n}, one a record; got {numbers.shape}")
     if not (np.isfinite(numbers) & (numbers >= 0)).all():

@@ -8,12 +8,14 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from privet.device.matrices import BLOCK, Records, as_rows, one_for_each, take
+from privet.device.matrices import Records, as_rows, is_sparse, one_for_each
 from privet.device.network import Array, Float64, Ints
 from privet.errors import DataError, OptionError
 
@@ -196,14 +198,14 @@ def uniform(key: bytes, records: Records) -> Float64:
 
     HMAC-SHA256 under ``key`` of the record's non-zero entries, as little-endian uint32 indices
     followed by little-endian float32 values; its first 53 bits over 2**53. So dense and sparse
-    forms, every float width, and 0.0 and -0.0 agree.
+    forms, every float width, 0.0 and -0.0, and NaN of either sign agree.
 
     Parameters
     ----------
     key
         32 secret bytes.
     records
-        Shape (n, features), dense or SciPy sparse.
+        Shape (n, features), dense or SciPy sparse; the latter is never made dense.
 
     Returns
     -------
@@ -211,16 +213,28 @@ def uniform(key: bytes, records: Records) -> Float64:
     """
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise OptionError(f"key must be {KEY_BYTES} bytes, e.g. from load_or_create_key")
-    rows = as_rows(records, records.shape[-1])
-    numbers = []
-    for start in range(0, rows.shape[0], BLOCK):
-        block = take(rows, slice(start, start + BLOCK)).astype("<f4")
-        numbers += [_number(key, record) for record in block]
-    return np.array(numbers)
+    rows = as_rows(records, np.shape(records)[-1])
+    return np.array([_number(key, *entries) for entries in _entries(rows)])
 
 
-def _number(key: bytes, record: Array) -> float:
-    present = np.flatnonzero(record)
-    message = _DOMAIN + present.astype("<u4").tobytes() + record[present].tobytes()
+def _entries(rows: Records) -> Iterator[tuple[Ints, Array]]:
+    """Yield columns, ascending, and values of each row; all that are not 0 are among them."""
+    if is_sparse(rows):
+        rows = rows.copy()  # what follows sorts in place
+        rows.sum_duplicates()
+        for start, end in pairwise(rows.indptr):
+            yield rows.indices[start:end], rows.data[start:end]
+    else:
+        columns = np.arange(rows.shape[1])
+        for row in rows:
+            yield columns, row
+
+
+def _number(key: bytes, columns: Ints, values: Array) -> float:
+    values = values.astype("<f4")
+    present = np.flatnonzero(values)
+    columns, values = columns[present], values[present]
+    values[np.isnan(values)] = np.nan  # of all its bit patterns one
+    message = _DOMAIN + columns.astype("<u4").tobytes() + values.tobytes()
     digest = hmac.new(key, message, hashlib.sha256).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2.0**53

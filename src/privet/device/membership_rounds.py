@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from privet.device.matrices import logits_of, room
 from privet.device.network import Bools, Float32, Float64, Ints, Network, softmax
 
 STEP = 0.1
@@ -40,7 +41,8 @@ class Detector:
     Attributes
     ----------
     batch
-        How many records are best searched at once: fewer, if alike, leave out more units.
+        How many records are best searched at once: fewer, if alike, leave out more units, and of a
+        network of many thousand units more would not fit into memory.
     """
 
     def __init__(self, network: Network) -> None:
@@ -51,7 +53,8 @@ class Detector:
         self._back = first[:, :-1] - first[:, -1:]
         self._deeper = [np.ascontiguousarray(weight.T) for weight in network.weights[1:]]
         self._biases = [bias[:, None] for bias in network.biases[1:]]
-        self.batch = 1024 if max(network.sizes[1:]) >= WIDE else 2048
+        best = 1024 if max(network.sizes[1:]) >= WIDE else 2048
+        self.batch = min(best, room(network, copies=4))
 
     def forward(self, confidences: Float32) -> tuple[Float32, list[_Layer]]:
         """Return h and every hidden layer for confidences of shape (k, n)."""
@@ -79,7 +82,7 @@ class Detector:
 
     def decide(self, confidences: Float64) -> Float64:
         """Return h for sorted confidences in rows, as the network computes it; shape (n,)."""
-        return self._network.logits(confidences)[:, 0].astype(np.float64)
+        return logits_of(self._network, confidences)[:, 0].astype(np.float64)
 
 
 class Rounds:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from privet.device import membership
 from privet.device.case import Case
-from privet.device.matrices import Records, as_rows, one_for_each, take
+from privet.device.matrices import Records, as_rows, logits_of, one_for_each, take
 from privet.device.mechanism import check_prior, choose, uniform
 from privet.device.network import Array, Bools, Float64, Ints, Network, sigmoid, softmax
 from privet.device.releases import STOPS, plan_releases
@@ -19,7 +19,7 @@ from privet.device.settings import Settings
 from privet.errors import DataError, OptionError
 
 KINDS = ("attribute", "membership")
-MOST_ANSWERS = 4_000_000  # numbers a record; some ten times as many bytes per number are needed
+MOST_LOGITS = 4_000_000  # of a record's candidates; some ten times as many bytes are needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,22 +197,28 @@ class Bundle:
         """
         rows = take(as_rows(records, self.features), slice(None))
         if self.kind == "attribute":
-            return softmax(self.network.logits(rows))
+            return softmax(logits_of(self.network, rows))
         confidences = np.sort(softmax(membership.log_confidences(rows)), axis=1)
-        return sigmoid(self.network.logits(confidences)[:, 0])
+        return sigmoid(logits_of(self.network, confidences)[:, 0])
 
 
 def _check_attribute(settings: Settings, inputs: int, outputs: int) -> None:
     """Refuse settings that do not fit an attribute bundle's layers."""
     settings.rules.legal_values(inputs)
-    steps = settings.max_steps or STOPS
-    if settings.mechanism == "answers" and steps * outputs**2 > MOST_ANSWERS:
+    logits = logits_kept(settings, outputs)
+    if logits > MOST_LOGITS:
         raise DataError(
-            f"{outputs} classes and {steps} steps are too many for the mechanism of answers: "
-            f"steps times classes squared is {steps * outputs**2}, of {MOST_ANSWERS} at most"
+            f"{outputs} classes are too many with the mechanism of {settings.mechanism}: the "
+            f"candidates of one record have {logits} logits, of {MOST_LOGITS} at most"
         )
     if settings.never and settings.never[-1] >= inputs:
         raise DataError(f"never must name features below {inputs}; got {settings.never[-1]}")
+
+
+def logits_kept(settings: Settings, classes: int) -> int:
+    """Return how many logits one record's candidates have: the number of classes each."""
+    stops = settings.max_steps or STOPS if settings.mechanism == "answers" else 1
+    return stops * classes**2
 
 
 def _check_names(what: str, names: tuple[str, ...] | None, count: int) -> None:

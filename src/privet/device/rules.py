@@ -98,21 +98,23 @@ def features_named(
 ) -> Bools:
     """Return a mask of features that a person calls by name or number; shape (features,).
 
+    Names are compared without blanks around them, as everywhere.
+
     Raises
     ------
     OptionError
         On what is neither a name nor a number of a feature.
     """
     known = {str(number): number for number in range(features)}
-    known |= {name: number for number, name in enumerate(names or ())}
+    known |= {name.strip(): number for number, name in enumerate(names or ())}
     mask = np.zeros(features, np.bool_)
     for name in wanted:
-        if name not in known:
+        if name.strip() not in known:
             raise OptionError(
                 f"there is no feature {name[:40]!r}; give names of the bundle's features, or "
                 f"numbers in 0..{features - 1}"
             )
-        mask[known[name]] = True
+        mask[known[name.strip()]] = True
     return mask
 
 

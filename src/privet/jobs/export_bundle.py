@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from privet.device import Bundle, Network, load_bundle
+from privet.device.bundle import mode_of
 from privet.device.network import Float32
 from privet.errors import DataError, OptionError
+from privet.files import replacing
 from privet.onnx_file import TOLERANCE, write_onnx
 from privet.seeds import generator
 
@@ -26,7 +28,7 @@ def export_bundle(path: Path, out: Path) -> dict[str, Any]:
     from confidences **sorted ascending** (membership). It is the network alone, without the search,
     the settings or the card, and in float32, whatever precision the bundle stores: an int8 tier
     becomes four times its size, with the same answers. A membership bundle is a secret of
-    whoever serves the classifier, and so is this file.
+    whoever serves the classifier, and so is this file: nobody but its owner may read it.
 
     Nothing is written unless torch answers synthetic records as the device's own NumPy network
     does, and ONNX Runtime as torch (`privet.onnx_file.write_onnx`), each to 1e-4 times the
@@ -62,7 +64,8 @@ def export_bundle(path: Path, out: Path) -> dict[str, Any]:
     records = _records(bundle)
     network = to_torch(bundle.network)
     apart = _difference(bundle.network, network, records)
-    difference = write_onnx(out, network, torch.from_numpy(records))
+    with replacing(out, mode=mode_of(bundle)) as temporary:
+        difference = write_onnx(temporary, network, torch.from_numpy(records))
     return {
         "file": str(out),
         "bytes": out.stat().st_size,

@@ -107,7 +107,8 @@ def write_page(bundle: Path | str, folder: Path | str) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"{folder} is a file; name a folder for the page")
     before = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    if others := sorted(before - set(page)):
+    # Hidden files are none of the page's: what a killed write left behind, for one.
+    if others := sorted(name for name in before - set(page) if not name.startswith(".")):
         raise OptionError(
             f"{folder} holds other files, such as {others[0]!r}; name a folder of the page's own"
         )

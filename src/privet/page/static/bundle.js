@@ -21,7 +21,7 @@ const FIELDS = [
   ...["feature_names", "class_names", "self_test", "card"],
 ];
 const MOST_GAIN = 1e30; // float32 ends at 3.4e38
-const MOST_ANSWERS = 4_000_000; // numbers a record
+const MOST_LOGITS = 4_000_000; // of a record's candidates
 
 /**
  * Read and verify an attribute bundle.
@@ -54,9 +54,9 @@ async function read(buffer) {
   }
   checkGain(network);
   const settings = readSettings(document.settings, network.features);
-  const stops = (settings.maxSteps ?? STOPS) * network.classes ** 2;
-  if (settings.mechanism === "answers" && stops > MOST_ANSWERS) {
-    throw new BundleError("too many classes and steps for the mechanism of answers");
+  const kept = settings.mechanism === "answers" ? (settings.maxSteps ?? STOPS) : 1;
+  if (kept * network.classes ** 2 > MOST_LOGITS) {
+    throw new BundleError("too many classes, or too many steps for so many of them");
   }
   return {
     kind: /** @type {const} */ ("attribute"),

@@ -130,9 +130,10 @@ function readTable(text, ending, { network: { features }, featureNames }) {
  */
 function isHeader(cells, names, features) {
   if (cells.every(isWord)) return true;
+  // A no-break space is a blank around a name, but not around a number.
   const found = cells.map(stripped);
   const named = names !== null && same([...found].sort(), names.map(stripped).sort());
-  if (named && !cells.every((cell) => number(cell) >= 0 && number(cell) <= 1)) return true;
+  if (named && !found.every((name) => number(name) >= 0 && number(name) <= 1)) return true;
   if (named || same(found, [...Array(features).keys()].map(String))) {
     throw new DataError(
       "line 1: its numbers may be names of columns or a record; leave such a header out, and " +
