@@ -248,6 +248,11 @@ def fit(
         What counts of an epoch is the mean of the weights at its end and at that of the epochs
         before, so many in all, or all there were: it is judged on ``dev``, and remains. Training
         itself goes on from the epoch's own weights.
+
+    Raises
+    ------
+    OptionError
+        As `epochs` does, and when the weights that remain are not finite.
     """
     if most < 1 or (patience is not None and dev is None):
         raise OptionError(f"training needs an epoch, and patience a development set; got {most}")
@@ -271,6 +276,7 @@ def fit(
     kept, weights = rising[0] if rising and keep == "best" else (epoch, {})
     if weights or averaged > 1:
         setup.model.load_state_dict(weights or model.state_dict())
+    _check_finite(setup.model)
     return Fitted(epoch + 1, kept, tuple(accuracies))
 
 
@@ -283,6 +289,13 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def _check_finite(model: nn.Module) -> None:
+    """Raise `OptionError` when a weight is not finite; no loss has seen the last step's."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise OptionError(f"training left {name} not finite; lower the learning rate")
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import privet
 from jobs.small_runs import assert_equal, network, part, quick, weights
 from privet.fit import Setup, adam, fit
 from privet.jobs import prune_network as jobs
 from privet.jobs.prune_network import prune_network
+from privet.models import VGG16, ResNet18
 from privet.seeds import derive
 
 
@@ -160,3 +162,57 @@ def test_a_sample_of_networks_without_rounds_is_the_dense_one(train, dev):
     run = privet.prune(network(), train, dev, settings=settings)
     assert run.rounds == ()
     assert_equal(weights(run.model), weights(run.dense))
+
+
+class Viewing(nn.Module):
+    """A convolution whose outputs are flattened by ``view``, which takes one order of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.linear = nn.Linear(4 * 36, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.norm(self.convolution(images)).relu()
+        return self.linear(hidden.view(len(images), -1))
+
+
+def images():
+    inputs = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return inputs, torch.arange(24) % 2
+
+
+def test_a_network_that_cannot_have_channels_last_is_pruned_as_it_is():
+    settings = quick("base", dense_epochs=1, rounds=1, epochs=1, sparsity=0.5)
+    run = prune_network(Viewing, images(), images(), settings=settings, seed=5)
+    weight = run.model.convolution.weight
+    assert weight.is_contiguous()
+    assert int(weight.count_nonzero()) == weight.numel() // 2
+
+
+@pytest.mark.parametrize("build", [Viewing, ResNet18(2, 4).build, VGG16(2, 4).build])
+def test_trying_channels_last_leaves_no_trace(build):
+    torch.manual_seed(0)
+    model = build()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    tried = jobs._channels_last(model, images()[0])
+    assert tried is model
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_equal(weights(model), before)
+    own = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+    ordered = all(each.is_contiguous(memory_format=torch.channels_last) for each in own)
+    assert ordered == (build is not Viewing)
+
+
+def test_a_defense_with_a_weight_decay_of_its_own_has_that_in_the_rounds(train, dev):
+    runs = {
+        (defense, decay): privet.prune(
+            network(), train, dev, settings=quick(defense, rounds=1, weight_decay=decay)
+        )
+        for defense in ("base", "rsw")
+        for decay in (0.0, 0.1)
+    }
+    assert_equal(weights(runs["base", 0.0].model), weights(runs["base", 0.1].model))
+    assert not torch.equal(runs["rsw", 0.0].model[0].weight, runs["rsw", 0.1].model[0].weight)

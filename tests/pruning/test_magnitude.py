@@ -3,7 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
+from privet.errors import OptionError
 from privet.models import LSTM, VGG16, DenseNet121, FullyConnected, ResNet18, ViT
 from privet.pruning.base import output_layer, prunable
 from privet.pruning.magnitude import Magnitude
@@ -168,3 +170,38 @@ def test_half_of_every_architecture_can_be_pruned(architecture, example, scope):
     last = list(model.parameters())[-2]
     assert last.shape[0] == 5
     assert last.count_nonzero() == last.numel()
+
+
+REPARAMETRIZED = {
+    "weight_norm": nn.utils.weight_norm,
+    "spectral_norm": nn.utils.spectral_norm,
+    "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "parametrized weight_norm": parametrizations.weight_norm,
+    "parametrized spectral_norm": parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("kind", REPARAMETRIZED)
+def test_layers_whose_weight_is_computed_are_refused_by_name(kind):
+    wrap = REPARAMETRIZED[kind]
+    model = nn.Sequential(nn.Linear(6, 4), wrap(nn.Linear(4, 4)), nn.Linear(4, 3))
+    with pytest.raises(OptionError, match=r"other parameters: 1; undo that first.*remove_"):
+        Magnitude().sizes(model, EXAMPLE)
+    # The output layer stays whole in any case.
+    model = nn.Sequential(nn.Linear(6, 4), wrap(nn.Linear(4, 3)))
+    assert list(Magnitude().sizes(model, EXAMPLE)) == ["0.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_recurrent_layers_whose_weight_is_computed_are_refused_too():
+    model = nn.Sequential(nn.RNNCell(6, 4), nn.Linear(4, 3))
+    nn.utils.weight_norm(model[0], "weight_hh")
+    with pytest.raises(OptionError, match="other parameters: 0; undo"):
+        prunable(model, EXAMPLE)
+
+
+def test_a_parametrized_bias_leaves_the_weight_prunable():
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+    parametrize.register_parametrization(model[0], "bias", nn.Identity())
+    assert list(prunable(model, EXAMPLE)) == ["0.weight"]

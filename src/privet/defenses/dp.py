@@ -12,9 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from privet.defenses.base import check_at_least
+from privet.defenses.dp_trials import (
+    check_setup,
+    gradient_norms,
+    measure,
+    try_hooks,
+    try_passes,
+)
 from privet.errors import OptionError, UnsuitableError
-from privet.fit import Optimizer, Setup, Step, seeded
-from privet.sparse import take
+from privet.fit import Optimizer, Setup, Step
 
 SMALL_ORDERS = (1.001, 1.002, 1.005, 1.01, 1.02, 1.05)
 LARGE_ORDERS = (128, 256, 512)
@@ -51,8 +57,8 @@ class DP:
     -----
     Each step draws every sample independently with probability ``batch_size / samples`` (Poisson
     sampling, which the accountant assumes), round(samples / batch_size) times an epoch, and
-    divides the noisy sum by ``batch_size``, whatever the draw. An empty draw is left out instead
-    of taking a step of mere noise; that happens with probability ``exp(-batch_size)``.
+    divides the noisy sum by ``batch_size``, whatever the draw. An empty draw takes a step of mere
+    noise, as the accountant counts it.
 
     The setup's own optimizer sees nothing but noisy sums: its moments, weight decay, a pruner's
     masks are post-processing. The loss is always the mean cross-entropy, since one that couples
@@ -92,17 +98,19 @@ class DP:
         Raises
         ------
         OptionError
-            When the network couples the samples of a batch, as batch normalization does, or for
-            another reason gives no gradient of each sample; when inputs are sparse, or another
-            defense chooses the samples of an epoch.
+            When the network couples the samples of a batch, as batch normalization does, writes
+            statistics of them to buffers, or for another reason gives no gradient of each sample;
+            when inputs are sparse, or another defense chooses the samples of an epoch.
         """
-        _check(setup)
+        check_setup(setup)
         # Said of every first layer, in the loop's backward pass: hence for the whole process.
         warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
         twin = sharing_twin(setup.model).train()
         try:
-            _try_alone(twin, setup)
+            try_passes(setup)
             hooks = self._hooks(twin, setup)
+        except UnsuitableError:
+            raise
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
             raise UnsuitableError(
@@ -112,8 +120,10 @@ class DP:
 
         def loss(step: Step) -> Tensor:
             each = cross_entropy(step.logits, step.labels, reduction="none")
-            _measure(hooks, each)
+            measure(hooks, each)
             share: Tensor = hooks.get_clipping_coef()
+            if _stands_for_none(step.indices):
+                share = torch.zeros_like(share)
             return (share * each).sum()
 
         def after_step() -> None:
@@ -133,13 +143,13 @@ class DP:
         """Return hooks that measure each sample's gradient; ghosts of it, where Opacus can."""
         from opacus.grad_sample import GradSampleHooksFastGradientClipping
 
-        norms = _norms(twin, setup)
+        norms = gradient_norms(twin, setup)
         for ghost in (True, False):
             hooks = GradSampleHooksFastGradientClipping(
                 twin, max_grad_norm=self.max_grad_norm, use_ghost_clipping=ghost
             )
             try:
-                _try_hooks(hooks, twin, setup, norms)
+                try_hooks(hooks, twin, setup, norms)
             except NotImplementedError:  # a layer that is used several times leaves no ghost
                 hooks.cleanup()
                 for module in twin.modules():  # what a pass that broke off leaves behind
@@ -195,10 +205,19 @@ class DP:
 
 
 def poisson(indices: Tensor, size: int) -> list[Tensor]:
-    """Return an epoch of batches that hold each index with probability ``size / len(indices)``."""
+    """Return an epoch of batches that hold each index with probability ``size / len(indices)``.
+
+    For an empty draw stands the first index, twice, as no draw holds one: networks take no batch
+    of no samples, and leaving the step out would tell how many draws were empty.
+    """
     rate = size / len(indices)
     steps = steps_an_epoch(len(indices), size)
-    return [indices[torch.rand(len(indices)) < rate] for _ in range(steps)]
+    draws = [indices[torch.rand(len(indices)) < rate] for _ in range(steps)]
+    return [draw if len(draw) else indices[:1].repeat(2) for draw in draws]
+
+
+def _stands_for_none(batch: Tensor) -> bool:
+    return len(batch) == 2 and bool(batch[0] == batch[1])
 
 
 def steps_an_epoch(samples: int, batch_size: int) -> int:
@@ -217,77 +236,6 @@ def sharing_twin(model: nn.Module) -> nn.Module:
     }
     shared.update((id(buffer), buffer) for buffer in model.buffers())
     return deepcopy(model, shared)
-
-
-def _check(setup: Setup) -> None:
-    for name, module in setup.model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise UnsuitableError(
-                f"dp cannot train layer {name}, a {type(module).__name__}: it mixes the samples "
-                f"of a batch; replace it by nn.GroupNorm"
-            )
-    if not isinstance(setup.inputs, Tensor):
-        raise OptionError("dp takes dense inputs; got sparse ones, convert them with .toarray()")
-    if setup.passes is not None:
-        raise OptionError(
-            "dp draws every batch from all samples; do not combine it with a defense that "
-            "chooses the samples of an epoch"
-        )
-
-
-def _try_alone(twin: nn.Module, setup: Setup) -> None:
-    """Raise `ValueError` when a sample's answer depends on another sample of its batch."""
-    inputs = take(setup.inputs, torch.arange(min(2, len(setup.labels))))
-    if inputs.is_floating_point():
-        inputs.requires_grad_()
-        with seeded(0):
-            answer = twin(inputs)[0].sum()
-        (moved,) = torch.autograd.grad(answer, inputs, allow_unused=True)
-        if moved is not None and moved[1:].any():
-            raise ValueError("what it answers to a sample depends on others of the batch")
-
-
-def _measure(hooks: Any, each: Tensor) -> None:
-    """Leave the norm of each sample's gradient with the hooks, and no gradient anywhere.
-
-    Ghost clipping (Li et al., ICLR 2022; Bu et al. 2022): a first backward pass takes the norms,
-    the loop's own then takes the sum of clipped gradients, and none of them is ever formed.
-    """
-    each.mean().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    hooks.disable_hooks()
-
-
-def _two_losses(twin: nn.Module, setup: Setup) -> Tensor:
-    labels = setup.labels[:2]
-    inputs = take(setup.inputs, torch.arange(len(labels)))
-    with seeded(0):
-        return cross_entropy(twin(inputs), labels, reduction="none")
-
-
-def _norms(twin: nn.Module, setup: Setup) -> Tensor:
-    """Return the norms of the gradients of two samples, each by a backward pass of its own."""
-    trained = {name: p for name, p in twin.named_parameters() if p.requires_grad}
-    norms = []
-    for loss in _two_losses(twin, setup):
-        gradients = torch.autograd.grad(
-            loss, list(trained.values()), retain_graph=True, allow_unused=True
-        )
-        known = [gradient for gradient in gradients if gradient is not None]
-        if len(known) < len(gradients):
-            unused = [name for name, g in zip(trained, gradients, strict=True) if g is None]
-            raise ValueError(f"parameter {unused[0]} takes no part")
-        norms.append(torch.cat([gradient.flatten() for gradient in known]).norm())
-    return torch.stack(norms)
-
-
-def _try_hooks(hooks: Any, twin: nn.Module, setup: Setup, norms: Tensor) -> None:
-    """Raise `ValueError` unless the hooks measure the gradients of two samples as they are."""
-    _measure(hooks, _two_losses(twin, setup))
-    for parameter in twin.parameters():
-        parameter.grad = None
-    if not torch.allclose(hooks.get_norm_sample(), norms, rtol=1e-3):
-        raise ValueError("the norms of the samples' gradients do not add up")
-    hooks.enable_hooks()
 
 
 def _epsilon(noise_multiplier: float, rate: float, *, steps: int, delta: float) -> float | None:

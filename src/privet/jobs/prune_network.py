@@ -92,9 +92,7 @@ def prune_network(
     defense = defenses.choose(settings.defense, settings.defense_options)
     with seeded(derive(seed, "initialize")):
         model = fresh() if defense.whole and settings.dense_epochs else build()
-    if train[0].ndim == 4:
-        # Convolutions on processors run up to twice as fast with channels last.
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _channels_last(model, train[0])
     setup = Setup(
         model=model,
         inputs=train[0],
@@ -126,6 +124,28 @@ def prune_network(
 def served(model: nn.Module, defense: Defense) -> nn.Module:
     """Return the network as a service under the defense would answer with it."""
     return defense.serve(model) if isinstance(defense, Serves) else model
+
+
+def _channels_last(model: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return the network with channels last, where inputs are images and it runs that way.
+
+    Convolutions on processors are up to twice as fast so. Networks may depend on the order of
+    memory, though, as ``view`` after a convolution does: they stay as they are.
+    """
+    if inputs.ndim != 4:
+        return model
+    trial = _reordered(deepcopy(model))
+    try:
+        with seeded(0), torch.no_grad():
+            for training in (True, False):
+                trial.train(training)(inputs[:2])
+    except Exception:  # what a network of the user's own raises is up to it
+        return model
+    return _reordered(model)
+
+
+def _reordered(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _unchanged(setup: Setup) -> Setup:

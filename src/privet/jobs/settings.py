@@ -39,7 +39,8 @@ class PruneSettings:
     dense_epochs
         Most epochs of training before pruning starts; 0 takes the network as it is.
     batch_size, learning_rate, weight_decay
-        Of Adam, in training and fine-tuning.
+        Of Adam, in training and fine-tuning; a defense with a weight decay of its own, such as
+        base, has that in the rounds.
     anneal
         Whether the learning rate falls to zero along a cosine, in dense training and each round.
     scores, score_models, score_epochs

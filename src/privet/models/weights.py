@@ -1,13 +1,17 @@
 """Putting weights into networks: fresh ones, and those of a file whose layers pruning shrank."""
 
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from privet.errors import DataError, OptionError
+
+_logger = logging.getLogger(__name__)
 
 _ONE_SIZE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers whose vectors (biases, scales, running statistics) are one entry an output unit."""
@@ -16,28 +20,82 @@ _ONE_SIZE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)
 def reinitialized(network: nn.Module) -> nn.Module:
     """Return a copy with fresh weights, drawn from torch's global generator.
 
+    Modules are reset from the leaves up, as they were when they were made: what a module does to
+    the weights of those inside it has the last word.
+
+    Buffers that no reset renews stay. Whether they are constants, such as a table of positions, or
+    hold training rows cannot be seen: those of the state dict are named in the log.
+
     Raises
     ------
     OptionError
-        Naming parameters that no ``reset_parameters`` would redraw: they would carry over what
-        the network has learned.
+        Naming parameters that no ``reset_parameters`` draws or computes anew: the copy would carry
+        over what they have learned. Also when a module cannot be reset.
     """
     copy = deepcopy(network)
-    redrawn: set[int] = set()
-    for module in copy.modules():
-        # torch's own attention spells it with an underscore.
-        names = ("reset_parameters", "_reset_parameters")
-        reset = next((getattr(module, name) for name in names if hasattr(module, name)), None)
-        if callable(reset):
-            reset()
-            redrawn.update(id(parameter) for parameter in module.parameters(recurse=False))
-    kept = [name for name, parameter in copy.named_parameters() if id(parameter) not in redrawn]
-    if kept:
-        raise OptionError(
-            f"cannot make fresh copies of the network: {', '.join(kept)} would keep what they "
-            f"learned; give their modules a reset_parameters method"
+    before = _tensors(copy)
+    versions = {name: tensor._version for name, tensor in before.items()}
+    for tensor in before.values():
+        if tensor.is_floating_point():
+            # NaN shows what a reset leaves out, part of a tensor included; integers have none.
+            tensor.data.fill_(torch.nan)
+    for module in _leaves_first(copy):
+        _reset(module)
+    kept = [
+        name
+        for name, now in _tensors(copy).items()
+        if (
+            now.isnan().any()
+            if now.is_floating_point()
+            else now is before.get(name) and now._version == versions[name]
         )
+    ]
+    learned = {name for name, _ in copy.named_parameters(remove_duplicate=False)}
+    if odd := [name for name in kept if name in learned]:
+        raise OptionError(
+            f"cannot make fresh copies of the network: {', '.join(odd)} would keep what they "
+            f"learned; give their modules a reset_parameters method that renews them, and undo "
+            f"weight normalization and its kind"
+        )
+    if kept:
+        _logger.warning(
+            "fresh copies of the network keep its buffers %s; if they were filled from data, give "
+            "their modules a reset_parameters method that renews them",
+            ", ".join(kept),
+        )
+        was, now = _tensors(network), _tensors(copy)
+        for name in kept:
+            now[name].data.copy_(was[name])
     return copy
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters, and the buffers that a state dict holds."""
+    state = network.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _leaves_first(network: nn.Module) -> dict[nn.Module, None]:
+    """Return each module once, after all those inside it."""
+    inside = [module for child in network.children() for module in _leaves_first(child)]
+    return dict.fromkeys([*inside, network])
+
+
+def _reset(module: nn.Module) -> None:
+    # torch's own attention spells it with an underscore.
+    names = ("reset_parameters", "_reset_parameters")
+    reset = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+    if not callable(reset):
+        return
+    try:
+        reset()
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise OptionError(
+            f"cannot make fresh copies of the network: reset_parameters of "
+            f"{type(module).__name__} raised {type(error).__name__} ({reason}); it must run "
+            f"without arguments"
+        ) from error
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor]) -> None:

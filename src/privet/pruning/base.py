@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from privet.errors import OptionError
 from privet.fit import seeded
@@ -64,9 +65,22 @@ def prunable(model: nn.Module, example: Tensor) -> dict[str, nn.Parameter]:
     Raises
     ------
     OptionError
-        When there are none.
+        When there are none, and naming layers whose weight is computed from other parameters, as
+        under weight normalization: what is pruned of those comes back, or is not what is small.
     """
     last = output_layer(model, example)
+    derived = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, _PRUNABLE) and layer is not last and _derives_weight(layer)
+    ]
+    if derived:
+        raise OptionError(
+            f"cannot prune layers whose weights are computed from other parameters: "
+            f"{', '.join(derived)}; undo that first, with torch.nn.utils.parametrize"
+            f".remove_parametrizations, or torch.nn.utils.remove_weight_norm, "
+            f".remove_spectral_norm or .prune.remove"
+        )
     spared = {id(parameter) for parameter in last.parameters()} if last is not None else set()
     layers = {id(p): m for m in model.modules() for p in m.parameters(recurse=False)}
     weights = {
@@ -79,6 +93,23 @@ def prunable(model: nn.Module, example: Tensor) -> dict[str, nn.Parameter]:
     if not weights:
         raise OptionError("pruning needs a network with at least one hidden layer")
     return weights
+
+
+def _derives_weight(layer: nn.Module) -> bool:
+    """Return whether a weight of the layer is computed, by a parametrization or torch's hooks.
+
+    The hooks of ``torch.nn.utils`` turn ``weight`` into a plain tensor, computed from parameters
+    ``weight_g``, ``weight_orig`` and so on.
+    """
+    if is_parametrized(layer):
+        computed = layer.get_submodule("parametrizations")
+        return any("weight" in name for name, _ in computed.named_children())
+    own = [name for name, _ in layer.named_parameters(recurse=False)]
+    return any(
+        isinstance(value, Tensor) and any(each.startswith(f"{name}_") for each in own)
+        for name, value in vars(layer).items()
+        if "weight" in name
+    )
 
 
 def output_layer(model: nn.Module, example: Tensor) -> nn.Module | None:
