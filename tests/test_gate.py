@@ -2,14 +2,18 @@
 
 import json
 from copy import deepcopy
+from dataclasses import asdict
 from xml.etree import ElementTree as Xml
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from privet.errors import DataError, OptionError
 from privet.gate import Condition, judge, junit_xml, parse, read_audit
+from privet.metrics import judge as judge_attack
+from privet.report import wording
 
 
 def rate(tpr, low, high, **more):
@@ -37,7 +41,7 @@ LIRA = {
     "auc": 0.7,
     "tpr_at_fpr": {
         "0.1": rate(0.3, 0.28, 0.32, band_high=0.4),
-        "0.01": rate(0.123, 0.091, 0.16, band_high=0.25),
+        "0.01": rate(0.123, 0.091, 0.16, band_low=0.004, band_high=0.25),
         "0.001": UNRESOLVED,
     },
 }
@@ -94,7 +98,7 @@ def test_each_name_gives_its_figure(name, value):
     [
         (
             "tpr@0.01<=0.05",
-            "FAIL tpr@0.01 <= 0.05: lira finds 12.3% [9.1, 16.0] of 2,004 members "
+            "FAIL tpr@0.01 <= 0.05: lira finds 12.3% [0.4, 25.0] of 2,004 members "
             "(highest of 2 attacks)",
         ),
         (
@@ -104,7 +108,11 @@ def test_each_name_gives_its_figure(name, value):
         (
             "tpr_high@0.01 <= 0.2",
             "ok tpr_high@0.01 <= 0.2: conf may find up to 19.0% of 2,004 members "
-            "(highest of 2 attacks)",
+            "if its threshold is right (highest of 2 attacks)",
+        ),
+        (
+            "lira:tpr_band_high@0.01 <= 0.3",
+            "ok lira:tpr_band_high@0.01 <= 0.3: lira may find up to 25.0% of 2,004 members",
         ),
         (
             "balanced_accuracy<=0.55",
@@ -267,6 +275,7 @@ def test_conditions_that_make_no_sense_are_refused(text, side, words):
         (("findings", 0, "tpr_at_fpr", "0.1", "high"), 0.19),  # below the TPR itself
         (("findings", 0, "tpr_at_fpr", "0.1", "low"), -0.1),
         (("findings", 0, "tpr_at_fpr", "0.1", "band_high"), 0.1),
+        (("findings", 0, "tpr_at_fpr", "0.1", "band_low"), 0.21),
         (("findings", 0, "tpr_at_fpr", "0.1", "resolved"), "yes"),
         (("test_accuracy",), "0.6"),
     ],
@@ -330,6 +339,16 @@ def test_folders_that_cannot_be_judged_are_refused(changes, words, tmp_path):
     message = str(refused.value)
     assert "\n" not in message
     assert [word for word in words if word not in message] == []
+
+
+def test_the_interval_is_the_one_that_the_audit_shows():
+    members = np.arange(600) < 300
+    scores = members + np.random.default_rng(0).normal(size=600)
+    entry = asdict(judge_attack(scores, members).tpr_at_fpr[0.01])
+    finding = {**CONF, "tpr_at_fpr": {"0.01": entry}}
+    shown = wording.rate(entry, fpr=0.01, nonmembers=300)
+    assert (entry["band_low"], entry["band_high"]) != (entry["low"], entry["high"])
+    assert f"finds {shown} of" in outcome("tpr@0.01 <= 1", {"findings": [finding]}).reason
 
 
 def test_junit_counts_and_tells():

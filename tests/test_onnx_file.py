@@ -141,6 +141,29 @@ def test_nan_is_a_difference(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Words(nn.Module):
+    """A network of token ids, each column with a vocabulary of its own."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.vectors = nn.ModuleList(nn.Embedding(size, 3) for size in sizes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        columns = zip(self.vectors, ids.long().T, strict=True)
+        return torch.stack([vector(column) for vector, column in columns]).sum(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+@pytest.mark.parametrize("sizes", [(9, 9), (2, 9)])
+def test_token_ids_that_the_network_does_not_know_are_left_out(sizes, dtype, tmp_path):
+    torch.manual_seed(0)
+    network, ids = Words(*sizes).eval(), torch.tensor([[0, 8], [1, 0], [1, 7]], dtype=dtype)
+    assert write_onnx(tmp_path / "words.onnx", network, ids) < 1e-5
+    expected = network(ids).detach().numpy()
+    np.testing.assert_allclose(answers(tmp_path / "words.onnx", ids), expected, atol=1e-5)
+
+
 def test_an_empty_example_is_refused(tmp_path):
     with pytest.raises(OptionError, match="at least one row"):
         write_onnx(tmp_path / "a.onnx", nn.Linear(4, 3), torch.rand(0, 4))

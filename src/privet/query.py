@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from privet.errors import DataError
+from privet.errors import DataError, EvidenceError
 from privet.seeds import derive
 from privet.signals import FloatArray, IntArray, Signals
 from privet.sparse import Inputs, take
@@ -39,13 +39,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def logits(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Return the model's outputs on ``inputs``, shape (samples, outputs), in float32."""
+    """Return the model's outputs on ``inputs``, shape (samples, outputs), in float32.
+
+    Raises
+    ------
+    DataError
+        When the model returns anything but a tensor, such as a dictionary.
+    """
     count = inputs.shape[0]
     with evaluating(model):
         blocks = [
             model(take(inputs, torch.arange(start, min(start + BLOCK, count))))
             for start in range(0, count, BLOCK)
         ]
+    other = next((block for block in blocks if not isinstance(block, Tensor)), None)
+    if other is not None:
+        raise DataError(
+            f"a network must return its logits as a tensor; got {type(other).__name__}: wrap it in "
+            f"a module that returns the logits alone"
+        )
     return torch.cat(blocks).float()
 
 
@@ -104,12 +116,18 @@ def sensitivity(
 
     The mean over ``draws`` of ``|p(x + scale * e) - p(x)| / scale`` with standard Gaussian e
     (Yuan & Zhang, USENIX Security 2022, section 4.2).
+
+    Raises
+    ------
+    EvidenceError
+        When the model takes the inputs, but not with noise on them: token ids, say.
     """
     before = logits(model, inputs).double().softmax(1)
     moved = torch.zeros_like(before)
-    for draw in range(draws):
-        noise = _noise(inputs, derive(seed, "sensitivity", draw))
-        moved += (logits(model, inputs + scale * noise).double().softmax(1) - before).abs()
+    with _noise_refused():
+        for draw in range(draws):
+            noise = _noise(inputs, derive(seed, "sensitivity", draw))
+            moved += (logits(model, inputs + scale * noise).double().softmax(1) - before).abs()
     return np.asarray((moved / (draws * scale)).float().numpy())
 
 
@@ -127,15 +145,34 @@ def robustness(
     Gaussian noise of ``scales`` times the inputs' standard deviation (over all entries), ``draws``
     times each: a stand-in for the distance to the decision boundary (Choquette-Choo et al., ICML
     2021, section 3.3) that costs a fixed number of queries. The clean input counts as one more.
+
+    Raises
+    ------
+    EvidenceError
+        As for `sensitivity`.
     """
     truth = torch.from_numpy(np.asarray(labels)).long()
-    spread = float(inputs.std())
     right = (logits(model, inputs).argmax(1) == truth).double()
-    for step, scale in enumerate(scales):
-        for draw in range(draws):
-            noise = _noise(inputs, derive(seed, "robustness", step, draw))
-            right += logits(model, inputs + scale * spread * noise).argmax(1) == truth
+    with _noise_refused():
+        spread = float(inputs.std())
+        for step, scale in enumerate(scales):
+            for draw in range(draws):
+                noise = _noise(inputs, derive(seed, "robustness", step, draw))
+                right += logits(model, inputs + scale * spread * noise).argmax(1) == truth
     return np.asarray((right / (1 + len(scales) * draws)).float().numpy())
+
+
+@contextmanager
+def _noise_refused() -> Iterator[None]:
+    """Turn whatever a model raises on noisy inputs into an `EvidenceError`."""
+    try:
+        yield
+    except Exception as error:  # a network of the user's own may raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise EvidenceError(
+            f"the model does not take noisy inputs ({type(error).__name__}: {reason}); leave out "
+            f"the attacks that need them, label-only and samia"
+        ) from None
 
 
 def _noise(inputs: Tensor, seed: int) -> Tensor:

@@ -32,6 +32,11 @@ def test_output_features_of_certain_answers_stay_finite():
         assert np.isfinite(output_features(Signals(logits, np.array([label])))).all()
 
 
+def test_a_single_class_leads_over_none():
+    with pytest.raises(EvidenceError, match="at least two classes; got 1"):
+        output_features(Signals(np.zeros((1, 3, 1)), np.zeros(3, dtype=int)))
+
+
 def moving(seed: int) -> tuple[Evidence, np.ndarray]:
     """Two releases, each of which tells nothing alone: members' answers move up in between."""
     rng = np.random.default_rng(seed)

@@ -24,6 +24,12 @@ def net():
 def narrow():
     return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
 
+def double():
+    return net().double()
+
+def frozen():
+    return net().requires_grad_(False)
+
 def two():
     return nn.Linear(4, 2)
 
@@ -155,7 +161,9 @@ def test_a_network_of_ones_own(place):
     [
         (Source("people.csv", model="case_nets:narrow"), r"rows of shape \(4,\)"),
         (Source("people.csv", model="case_nets:two"), "one logit for each of 3 classes"),
-        (Source("people.csv", model="case_nets:Pair"), r"rows of shape \(4,\)"),
+        (Source("people.csv", model="case_nets:Pair"), "as a tensor; got tuple"),
+        (Source("people.csv", model="case_nets:double"), r"pass model\.float\(\)"),
+        (Source("people.csv", model="case_nets:frozen"), r"requires_grad_\(True\)"),
         (Source("people.csv", width=4), "no width"),
         (Source("people.csv", model="resnet18"), "resnet18"),
         (Source("people.csv", model="oracle"), "oracle"),

@@ -15,6 +15,7 @@ from privet.jobs.audit_run import audit_run
 from privet.jobs.cases import Source, open_case
 from privet.jobs.known_scores import FILE, keep_scores, known_scores, spread
 from privet.jobs.prune import prune_source
+from privet.jobs.prune_network import prune_network
 from privet.jobs.settings import recommended
 
 SHADOWS = 16  # enough for every sample to have some on both sides
@@ -89,6 +90,23 @@ def test_a_run_takes_them_up_and_trains_no_model_for_them(audited, source, tmp_p
     # Other scores make another run.
     with pytest.raises(OptionError, match="scores_of"):
         prune_source(source, settings, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("scores", "again"), [("folds", "subsampled"), ("shuffled", "shuffled")])
+def test_shadow_models_keep_the_control_of_the_target(
+    scores, again, audited, source, tmp_path, monkeypatch
+):
+    settings = recommended("rmr", **QUICK, scores=scores, score_epochs=1)
+    prune_source(source, settings, out=tmp_path / "run", scores=audited)
+    seen = []
+
+    def spy(*about, settings, **more):
+        seen.append((settings.scores, settings.score_models))
+        return prune_network(*about, settings=settings, **more)
+
+    monkeypatch.setattr("privet.jobs.audit_run.prune_network", spy)
+    audit_run(tmp_path / "run", Settings(("conf",), shadows=1))
+    assert seen == [(again, 10)]
 
 
 def test_scores_that_changed_since_a_run_began_are_noticed(audited, source, tmp_path):

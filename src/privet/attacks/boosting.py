@@ -9,6 +9,7 @@ import numpy as np
 
 from privet.attacks.learned import Examples, Scorer
 from privet.attacks.threshold import confidence, negative_entropy, negative_modified_entropy
+from privet.errors import EvidenceError
 from privet.signals import FloatArray, Signals
 
 TREES, LEAVES, LEAST_IN_LEAF = 100, 4, 100
@@ -20,8 +21,15 @@ def output_features(signals: Signals) -> FloatArray:
 
     Log confidence of the true class, minus entropy, minus modified entropy, log confidence of the
     predicted class, its lead over the second, the true class's lead over the best other (negative
-    if wrong), and the number of classes ranked above the true one. For two classes or more.
+    if wrong), and the number of classes ranked above the true one.
+
+    Raises
+    ------
+    EvidenceError
+        With a single class, which leads over none.
     """
+    if signals.classes < 2:
+        raise EvidenceError(f"output features need at least two classes; got {signals.classes}")
     log_p, labels = signals.log_confidences()[0], signals.labels[:, None]
     own = confidence(signals)[0]
     others = log_p.copy()

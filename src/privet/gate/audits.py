@@ -21,13 +21,21 @@ ABOUT = ("dataset", "defense", "pruner", "sparsity", "train_accuracy", "test_acc
 class Rate:
     """A TPR and its two 95 % intervals, in [0, 1]; see `privet.metrics.Rate`.
 
-    ``band_high`` is None in audits that give one interval only.
+    ``band_low`` and ``band_high`` are None in audits that give one interval only.
     """
 
     tpr: float
     low: float
     high: float
+    band_low: float | None = None
     band_high: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval that `privet audit` shows: the band, where there is one."""
+        if self.band_low is None or self.band_high is None:
+            return self.low, self.high
+        return self.band_low, self.band_high
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,13 @@ def _rate(
         raise DataError(f"{what} is said to be resolved: {resolved!r:.20}; audit again")
     if not resolved:
         return fpr, None
-    keys = ("tpr", "low", "high", *(["band_high"] if entry.get("band_high") is not None else []))
+    bands = [key for key in ("band_low", "band_high") if entry.get(key) is not None]
+    keys = ("tpr", "low", "high", *bands)
     rate = Rate(**{key: checked(entry[key], f"{what} ({key})") for key in keys})
-    if not rate.low <= rate.tpr <= min(rate.high, rate.band_high or 1):
+    lows, highs = (rate.low, rate.band_low), (rate.high, rate.band_high)
+    if any(low is not None and low > rate.tpr for low in lows) or any(
+        high is not None and high < rate.tpr for high in highs
+    ):
         raise DataError(f"{what} lies outside its interval ({rate}); audit again")
     return fpr, rate
 

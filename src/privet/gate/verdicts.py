@@ -104,12 +104,15 @@ def _at_fpr(condition: Condition, asked: Sequence[Leak], fpr: float) -> Measured
             return None, _unknown(leak, fpr, level)
         rates.append((value, rate, leak))
     value, rate, leak = max(rates, key=lambda each: each[0])
-    shown = _shown(value, condition.bound, percent=True)
+    shown, of = _shown(value, condition.bound, percent=True), f"of {leak.members:,} members"
     if condition.figure == "tpr":
-        finds = f"finds {shown} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+        low, high = rate.interval
+        found = f"finds {shown} [{100 * low:.1f}, {100 * high:.1f}] {of}"
+    elif condition.figure == "tpr_high":
+        found = f"may find up to {shown} {of} if its threshold is right"
     else:
-        finds = f"may find up to {shown}"
-    return value, f"{leak.attack} {finds} of {leak.members:,} members{_of(rates, condition)}"
+        found = f"may find up to {shown} {of}"
+    return value, f"{leak.attack} {found}{_of(rates, condition)}"
 
 
 def _unknown(leak: Leak, fpr: float, level: str) -> str:

@@ -82,6 +82,11 @@ class Settings:
         noise = {"sensitivity", "robustness"}
         return any(noise & set(attack.needs) for attack in self.chosen.values())
 
+    @property
+    def noise_is_needed(self) -> bool:
+        """Whether such an attack was asked for by name, so that it cannot be skipped."""
+        return self.noisy and self.attacks != "all"
+
 
 def audit(
     run: "PruneRun | Path | str | None" = None,

@@ -40,7 +40,8 @@ class TrainAnew:
     """Make shadow models from fresh weights with Adam, stopping early, as `privet.prune` does.
 
     How the target was really trained is not known here, so such shadow models resemble it only
-    roughly, and attacks that learn from them are weaker than with a `TrainAlike`.
+    roughly, and attacks that learn from them are weaker than with a `TrainAlike`. A network all of
+    whose parameters are frozen is ready for use, not made so: then all are trained.
     """
 
     model: nn.Module
@@ -50,6 +51,8 @@ class TrainAnew:
         """Return one trained network."""
         with seeded(derive(seed, "initialize")):
             model = reinitialized(self.model)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            model.requires_grad_(True)
         setup = Setup(
             model=model,
             inputs=members[0],
@@ -79,7 +82,8 @@ def audit_model(
         if attacker is not None:
             raise OptionError("an attacker's data needs `train` to make shadow models of")
         inputs, labels = joined(members, nonmembers)
-        signals = query.signals([target], inputs, labels.numpy(), noisy=True, seed=settings.seed)
+        # Every attack that asks about noise asks shadow models about it, too: there are none.
+        signals = query.signals([target], inputs, labels.numpy())
         truth = np.arange(len(labels)) < len(members[1])
         return report(Evidence(signals), truth, settings=settings, about=about)
     return audit_in_memory(

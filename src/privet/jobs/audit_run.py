@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -120,6 +120,7 @@ def audit_run(folder: Path, settings: Settings) -> dict[str, Any]:
         folder=folder / "shadows" / (settings.name if noisy else f"{settings.name}-noiseless"),
         shadows=settings.shadows,
         jobs=settings.jobs,
+        noise_is_needed=settings.noise_is_needed,
     )
     result = run.result or {}
     kept = ("dataset", "defense", "pruner", "sparsity", "train_accuracy", "test_accuracy")
@@ -194,6 +195,7 @@ def audit_in_memory(
             folder=Path(folder),
             shadows=settings.shadows,
             jobs=settings.jobs,
+            noise_is_needed=settings.noise_is_needed,
         )
         return report(
             evidence,
@@ -261,8 +263,11 @@ def _remake(run: RunFolder) -> tuple[Case, PruneAgain]:
     settings = PruneSettings(**{name: found[name] for name in known})
     if found.get("scores_of") is not None:
         # Their own scores from an audit of their own would take shadow models of shadow models;
-        # this is the same estimate from fewer.
-        settings = replace(settings, scores="subsampled", score_models=SCORE_MODELS)
+        # this is the same estimate from fewer. The control that shuffles them shuffles scores from
+        # folds, the only ones that settings can ask to be shuffled.
+        shuffled = settings.scores == "shuffled"
+        scores: Literal["subsampled", "shuffled"] = "shuffled" if shuffled else "subsampled"
+        settings = replace(settings, scores=scores, score_models=SCORE_MODELS)
     whole = choose(settings.defense, settings.defense_options).whole and settings.dense_epochs > 0
     pretrained = found["weights"] is not None and not whole
     return case, PruneAgain(case.architecture.build, settings, pretrained)

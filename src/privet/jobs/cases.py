@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from privet import query
 from privet.data.registry import DATASETS, load
 from privet.data.splits import Planted, own_split, plant_canaries, pruning_split
 from privet.data.table import Table, joined, with_held_out
 from privet.errors import DataError, OptionError
 from privet.fit import seeded
-from privet.jobs.inputs import fingerprint
+from privet.jobs.inputs import fingerprint, first_answers, require_trainable
 from privet.models import Architecture, Factory, architecture_for, default_for, load_weights
 from privet.seeds import generator
 
@@ -192,13 +191,8 @@ def _checked(build: Callable[[], nn.Module], table: Table) -> nn.Module:
     example = torch.zeros(2, *table.row_shape)
     with seeded(0):
         network = build()
-    try:
-        answers = query.logits(network, example)
-    except Exception as error:  # a network of the user's own may raise anything
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"the network does not take rows of shape {table.row_shape}: {reason}"
-        ) from None
+    require_trainable(network)
+    answers = first_answers(network, example)
     if answers.shape != (2, table.classes):
         raise DataError(
             f"the network must answer with one logit for each of {table.classes} classes; it "

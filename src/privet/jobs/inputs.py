@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from privet import query
 from privet.data.registry import DATASETS
 from privet.data.table import Indices, Table
-from privet.errors import DataError
+from privet.errors import DataError, PrivetError
 from privet.fit import Dense
 from privet.signals import IntArray
 
@@ -56,18 +56,10 @@ def as_dense(data: Any, model: nn.Module) -> Dense:
     Raises
     ------
     DataError
-        When there are no samples, lengths disagree, inputs are not finite or not what the model
-        takes, or labels are not among its classes.
+        When the data is neither, there are no samples, lengths disagree, inputs are not finite or
+        not what the model takes, or labels are not among its classes.
     """
-    if isinstance(data, tuple) and len(data) == 2:
-        inputs, labels = (torch.as_tensor(part) for part in data)
-    else:
-        samples = [data[i] for i in range(len(data))]
-        inputs = (
-            torch.stack([torch.as_tensor(x) for x, _ in samples]) if samples else torch.empty(0)
-        )
-        labels = torch.tensor([float(y) for _, y in samples])
-    inputs = inputs.float()
+    inputs, labels = _tensors(data)
     if labels.ndim != 1 or len(inputs) != len(labels) or not len(labels):
         raise DataError(
             f"data must be samples with one integer label each; got inputs of shape "
@@ -75,18 +67,83 @@ def as_dense(data: Any, model: nn.Module) -> Dense:
         )
     if not torch.isfinite(inputs).all():
         raise DataError("the inputs hold NaN or infinite values; clean them first")
-    try:
-        classes = query.logits(model, inputs[:1]).shape[1]
-    except RuntimeError as error:
-        raise DataError(
-            f"the model does not take inputs of shape {tuple(inputs.shape[1:])}: {error}"
-        ) from None
+    classes = first_answers(model, inputs[:1]).shape[1]
     if not ((labels == labels.long()) & (labels >= 0) & (labels < classes)).all():
         raise DataError(
             f"labels must be integers in 0..{classes - 1}, the model's outputs; "
             f"got {labels.min():g}..{labels.max():g}"
         )
     return inputs, labels.long()
+
+
+def first_answers(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a model's logits on a few inputs, shape (samples, outputs).
+
+    Raises
+    ------
+    DataError
+        When there are none: the model does not take such inputs, or answers otherwise.
+    """
+    try:
+        answers = query.logits(model, inputs)
+    except PrivetError:
+        raise
+    except Exception as error:  # a network of the user's own may raise anything
+        reason = " ".join(str(error).split())[:200]
+        wider = {each.dtype for each in model.parameters()} - {inputs.dtype}
+        cast = f"; privet computes in {inputs.dtype}, so pass model.float()" if wider else ""
+        raise DataError(
+            f"the model does not take rows of shape {tuple(inputs.shape[1:])}: {reason}{cast}"
+        ) from None
+    if answers.ndim != 2 or len(answers) != len(inputs):
+        raise DataError(
+            f"the model must answer each sample with a row of logits, one for each class; it "
+            f"answers {len(inputs)} with shape {tuple(answers.shape)}"
+        )
+    return answers
+
+
+def require_trainable(model: nn.Module) -> None:
+    """Raise `DataError` when no parameter of the model may change."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise DataError(
+            f"no parameter of {type(model).__name__} can be trained; unfreeze some with "
+            f"requires_grad_(True)"
+        )
+
+
+def _tensors(data: Any) -> Dense:
+    """Return the inputs, in float32 and without gradients, and the labels as they are."""
+    whole = isinstance(data, tuple) or (
+        isinstance(data, list) and all(isinstance(part, (np.ndarray, Tensor)) for part in data)
+    )
+    try:
+        if whole and len(data) == 2:
+            inputs, labels = (_tensor(part) for part in data)
+        else:
+            samples = [data[i] for i in range(len(data))]
+            inputs = torch.stack([_tensor(x) for x, _ in samples]) if samples else torch.empty(0)
+            labels = torch.tensor([float(y) for _, y in samples])
+        return inputs.detach().float(), labels.detach()
+    except Exception as error:  # data of the user's own may raise anything
+        parts = f" of {_kinds(data)}" if isinstance(data, (tuple, list)) else ""
+        raise DataError(
+            f"data must be (X, y), arrays or tensors of numbers, or a map-style dataset of "
+            f"(tensor, integer) pairs; got {type(data).__name__}{parts} "
+            f"({' '.join(str(error).split())[:200]}): convert it first, e.g. with a DataLoader's "
+            f".dataset, a sparse X.toarray(), ToTensor() for images, numbers for class names"
+        ) from error
+
+
+def _tensor(part: Any) -> Tensor:
+    """Return a part of the data as a tensor, which alone shares memory with it where it can."""
+    backwards = isinstance(part, np.ndarray) and min(part.strides, default=0) < 0
+    return torch.as_tensor(part.copy() if backwards else part)
+
+
+def _kinds(data: tuple[Any, ...] | list[Any]) -> str:
+    """Return the types of a few items."""
+    return ", ".join(dict.fromkeys(type(each).__name__ for each in data[:3])) or "nothing"
 
 
 def rows_of(data: Dense, rows: IntArray) -> Dense:

@@ -17,7 +17,7 @@ from privet.defenses import choose
 from privet.errors import OptionError, PrivetError
 from privet.fit import Dense
 from privet.jobs.cases import Source, open_case
-from privet.jobs.inputs import as_dense, dense
+from privet.jobs.inputs import as_dense, dense, require_trainable
 from privet.jobs.known_scores import known_scores, spread
 from privet.jobs.prune_network import Pruned, prune_network
 from privet.jobs.search import Search
@@ -123,6 +123,7 @@ def prune(
             "network": network,
             "weights": _digest(*state.values()),
         }
+    require_trainable(model)
     if settings is None:
         named = {"pruner": pruner, "rounds": rounds, "dense_epochs": dense_epochs}
         given = {name: value for name, value in named.items() if value is not None}

@@ -5,11 +5,12 @@ stopped, and memory does not grow with their number.
 """
 
 import hashlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import nn
 
 from privet import query
 from privet.data.splits import ShadowPool, draw_members
-from privet.errors import DataError
+from privet.errors import DataError, EvidenceError
 from privet.files import read_json, replacing, write_json
 from privet.fit import Dense
 from privet.jobs.inputs import rows_of
@@ -31,6 +32,8 @@ from privet.progress import track
 from privet.seeds import derive
 from privet.signals import BoolArray, Evidence, FloatArray, IntArray, Signals
 from privet.tabular import read_npz
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Raised whenever shadow models of the same attacker would answer otherwise."""
@@ -109,6 +112,7 @@ def gather(
     folder: Path,
     shadows: int,
     jobs: int,
+    noise_is_needed: bool = True,
 ) -> Evidence:
     """Train the shadow models that are missing, ask everyone, and return the evidence.
 
@@ -127,7 +131,11 @@ def gather(
     jobs
         Shadow models trained at the same time, each on one thread, through joblib: wrap the call
         in ``joblib.parallel_config`` to hand them to Ray, Dask or another backend.
+    noise_is_needed
+        What becomes of a target that does not take noisy inputs, such as one of token ids: an
+        `EvidenceError` before any shadow model is trained, or else evidence without noise.
     """
+    target, attacker = _ask_target(releases, attacker, noise_is_needed=noise_is_needed)
     _claim(folder, attacker)
     files = [folder / f"{number:04d}.npz" for number in range(shadows)]
     missing = [number for number, file in enumerate(files) if not file.exists()]
@@ -136,7 +144,6 @@ def gather(
     for number, answers in track(made, "shadow models", total=len(missing)):
         with replacing(files[number]) as temporary:
             np.savez(temporary, **answers)  # type: ignore[arg-type]
-    target = _ask(releases, attacker)
     known = {name: _stacked(files, name, like=target[name]) for name in target}
     memberships = attacker.memberships(shadows)
     first, *others = (
@@ -209,6 +216,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _ask_target(
+    releases: Sequence[nn.Module], attacker: Attacker, *, noise_is_needed: bool
+) -> tuple[Answers, Attacker]:
+    """Return the target's answers, and the attacker, who asks for no more than the target takes."""
+    try:
+        return _ask(releases, attacker), attacker
+    except EvidenceError as error:
+        if noise_is_needed:
+            raise
+        _logger.warning("%s; they are skipped", error)
+        quiet = replace(attacker, noisy=False)
+        return _ask(releases, quiet), quiet
 
 
 def _ask(releases: Sequence[nn.Module], attacker: Attacker) -> Answers:
