@@ -62,6 +62,13 @@ def test_a_full_disk_leaves_the_old_file(old, step, monkeypatch):
     assert list(old.parent.iterdir()) == [old]
 
 
+@pytest.mark.parametrize("name", ["x" * 244 + ".csv", "x." + "y" * 253, "ü" * 127])
+def test_names_may_be_as_long_as_the_disk_allows(tmp_path, name):
+    write_bytes(tmp_path / name, b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_parent_folders_are_made(tmp_path):
     write_bytes(tmp_path / "a" / "b" / "c.bin", b"\0\1")
     assert (tmp_path / "a" / "b" / "c.bin").read_bytes() == b"\0\1"

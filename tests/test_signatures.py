@@ -254,11 +254,18 @@ def test_other_keys_are_refused(signed, keys, tmp_path):
     for wrong in (*other_keys(tmp_path), private, tmp_path, tmp_path / "none"):
         with pytest.raises(OptionError, match=r"public Ed25519 key|is a folder|cannot read"):
             verify(signed, wrong)
-    public.chmod(0o600)
+    told = r"private Ed25519 key|sign with the private one|is a folder|cannot read"
     for wrong in (*other_keys(tmp_path), public, tmp_path, tmp_path / "none"):
-        with pytest.raises(OptionError, match=r"private Ed25519 key|is a folder|cannot read"):
+        with pytest.raises(OptionError, match=told):
             sign(signed, wrong)
     assert signature_of(signed).read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_public_key_is_told_apart_before_anybody_is_told_to_hide_it(signed, keys, mode):
+    keys[1].chmod(mode)
+    with pytest.raises(OptionError, match=r"key\.pub is a public key; sign with the private one$"):
+        sign(signed, keys[1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

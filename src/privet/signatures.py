@@ -224,6 +224,8 @@ def _private_key(path: Path) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     content = _start(path, OptionError)
+    if b"-----BEGIN PUBLIC KEY-----" in content:
+        raise OptionError(f"{path} is a public key; sign with the private one")
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise OptionError(f"key {path} can be read by other users; run: chmod 600 {path}")
     try:

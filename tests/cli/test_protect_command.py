@@ -1,6 +1,7 @@
 """`privet protect`: what a person may say about the changes, and how tiers are made."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from privet.device import Bundle, Settings, load_bundle, write_bundle
 from privet.jobs.attribute_training import RECIPES
 
 BUILD = "protect build {} --hidden 16 --attacker-hidden 8 --speedups 2 --seed 1 --out {}"
+OTHERWISE = " --recipe smoothed --importance taylor"
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def people(tmp_path_factory):
 def built(people, tmp_path_factory):
     """A build by another recipe and importance than the usual: its folder and its JSON."""
     folder = tmp_path_factory.mktemp("built") / "bundles"
-    return folder, the_json(BUILD + " --recipe smoothed --importance taylor", people, folder)
+    return folder, the_json(BUILD + OTHERWISE, people, folder)
 
 
 def settings_of(folder):
@@ -169,6 +171,27 @@ def test_recipe_and_importance_are_those_asked_for(built):
     (tier,) = built[1]["tiers"]
     assert tier["reached_speedup"] == 2
     assert load_bundle(built[0] / "people-x2.safetensors").feature_names == NAMES
+
+
+@pytest.mark.parametrize("bounds", ["q=1,m=1,r=1,n=1", "q=0.0001"])
+def test_the_last_lines_say_which_bundles_meet_the_definitions(bounds, people, tmp_path):
+    folder = tmp_path / "out"
+    status, printed = asked(f"{BUILD} --bounds {bounds}", people, folder)
+    *_, verdict, following = printed.splitlines()
+    assert (status, following) == (0, f"Next: privet report {folder}")
+    (tier,) = json.loads((folder / "protect.json").read_text())["tiers"]
+    assert tier["definitions"]["passed"] == (bounds != "q=0.0001")
+    if tier["definitions"]["passed"]:
+        assert verdict.replace("\N{NO-BREAK SPACE}", " ") == "Bundles that meet Definitions 1-3: 2x"
+    else:
+        assert verdict.startswith("No bundle meets Definitions 1-3")
+
+
+def test_help_names_every_recipe_and_what_the_exit_status_means():
+    printed = " ".join(asked("protect build --help")[1].replace("│", " ").split())
+    (told,) = re.findall(r"How attribute tiers are retrained: (.*?)\. ", printed + " ")
+    assert set(RECIPES) <= set(re.findall(r"\w+", told))
+    assert "Exit status 1 when no bundle was written" in printed
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -207,13 +230,15 @@ def test_who_holds_the_bundle_may_practice_on_it(built, people):
     assert again["attackers"][0]["accuracy"] == adversarial["accuracy"]
 
 
+def without_labels(people, folder):
+    """Write the people's records and their cities to mine.csv and cities.txt."""
+    lines = [line.rpartition(",") for line in people.read_text().splitlines()]
+    (folder / "mine.csv").write_text("\n".join(line[0] for line in lines) + "\n")
+    (folder / "cities.txt").write_text("\n".join(line[2] for line in lines[1:]) + "\n")
+
+
 def test_what_is_protected_is_guessed_less_often(built, people, tmp_path):
-    header, *lines = people.read_text().splitlines()
-    records = [line.rpartition(",") for line in lines]
-    (tmp_path / "mine.csv").write_text(
-        "\n".join([header.rpartition(",")[0], *(record[0] for record in records)]) + "\n"
-    )
-    (tmp_path / "cities.txt").write_text("\n".join(record[2] for record in records) + "\n")
+    without_labels(people, tmp_path)
     bundle = built[0] / "people-x2.safetensors"
     protect = "protect apply {} --bundle {} --budget 2 --key {} --out {}"
     places = tmp_path / "mine.csv", bundle, tmp_path / "key", tmp_path / "safe.csv"
@@ -224,3 +249,31 @@ def test_what_is_protected_is_guessed_less_often(built, people, tmp_path):
         for name in ("mine.csv", "safe.csv")
     )
     assert after["accuracy"] < before["accuracy"] - 0.1
+
+
+def test_a_build_guesses_about_the_files_and_by_the_names_that_it_was_made_from(
+    built, people, tmp_path, capsys
+):
+    header, *lines = people.read_text().splitlines()
+    cities = ("Bonn", "Graz", "Linz")
+    named = tmp_path / "people.csv"
+    with_names = [f"{line[:-1]}{cities[int(line[-1])]}" for line in lines]
+    named.write_text("\n".join([header, *with_names]) + "\n")
+    the_json(BUILD + OTHERWISE, named, tmp_path / "out")
+    without_labels(named, tmp_path)
+    attack = "protect attack {} --labels {} --build {}"
+    places = tmp_path / "mine.csv", tmp_path / "cities.txt", tmp_path / "out"
+    found = the_json(attack, *places)
+
+    # The same build by numbers, of the same records as pairs.
+    values = [line.split(",") for line in lines]
+    pairs = [" ".join(f"{i}:{v}" for i, v in enumerate(row[:-1]) if v != "0") for row in values]
+    (tmp_path / "mine.txt").write_text("\n".join(pairs) + "\n")
+    (tmp_path / "numbers.txt").write_text("\n".join(row[-1] for row in values) + "\n")
+    numbers = tmp_path / "mine.txt", tmp_path / "numbers.txt", built[0]
+    assert the_json(attack, *numbers) == found
+    assert (found["users"], found["accuracy"] > 0) == (200, True)
+
+    (tmp_path / "cities.txt").write_text("Rome\n" * 200)
+    err = refusal(attack, *places, capsys=capsys)
+    assert "line 1: 'Rome' is no class; they are Bonn, Graz, Linz" in err

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from privet.device import Bundle, Network, Settings, protect_file
+from privet.device import Bundle, Network, Rules, Settings, protect_file
 from privet.device.formats import parquet
 from privet.device.mechanism import KEY_BYTES
 from privet.device.network import softmax
@@ -72,6 +72,25 @@ def test_text_tells_each_changed_record_in_two_lines(bundle, people, key, tmp_pa
     assert f"Of 60 records, {len(changed)} changed and {unchanged} stayed as they were." in text
     assert f"{summary['mean_cost']:.6g} (changed entries); " in text
     assert f"{summary['mean_expected_cost']:.6g} was to be expected, within the budget of 3" in text
+
+
+def test_a_guess_that_stays_is_said_to_stay(bundle, people, key, tmp_path):
+    options = {"budget": 1, "key": key, "out": tmp_path / "out.npz"}
+    rules = Rules(keep=np.arange(bundle.features) > 0)  # one entry alone moves few guesses
+    for name in ("changes.json", "changes.txt"):
+        protect_file(people, bundle, changes=tmp_path / name, rules=rules, **options)
+    entries = json.loads((tmp_path / "changes.json").read_text())
+    still = [e for e in entries if e["changes"] and e["guess"] == e["guess_after"]]
+    text = (tmp_path / "changes.txt").read_text()
+    assert still
+    for entry in still:
+        guess, before, after = (
+            entry[name] for name in ("guess", "posterior_before", "posterior_after")
+        )
+        assert (
+            f"Record {entry['record'] + 1}: the guess was {guess!r} with {before:.1%}; "
+            f"it is still {guess!r}, with {after:.1%}.\n"
+        ) in text
 
 
 @pytest.mark.parametrize("name", ["logits", "confidences"])

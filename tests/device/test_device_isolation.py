@@ -61,9 +61,9 @@ def test_commands_of_the_base_install_need_no_other_package(guesser, detector, r
     (tmp_path / "mine.csv").write_text("\n".join([",".join(names), *lines]) + "\n")
     apply = "protect apply mine.csv --budget 2 --key key"
     commands = [
-        f"{apply} --bundle tiers --max-memory 1000 --dry-run --changes see.txt",
         f"{apply} --bundle tiers/int8.safetensors --out safe.csv --json",
         f"{apply} --bundle tiers/float16.safetensors --out -",
+        f"{apply} --bundle tiers --max-memory 1000 --dry-run --changes see.txt",
         "protect check tiers/int8.safetensors",
         "protect check membership.safetensors --json",
         "protect serve tiers/int8.safetensors --out page",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from privet.device import Bundle, Network, Settings, load_bundle, pick, write_bundle
-from privet.device.bundle import outline
+from privet.device.bundle import Outline, outline
 from privet.device.case import Case
 from privet.device.pick import RUNTIME, memory_needed, milliseconds
+from privet.device.protect import logits_kept
 from privet.errors import BundleError, OptionError
 
 APPLY = """
@@ -61,6 +62,7 @@ def test_memory_limits_are_kept(tiers):
     paths = list(tiers.values())
     need = {name: memory_needed(outline(path)) for name, path in tiers.items()}
     assert need["middle-int8"] == need["middle"]  # the device computes in float32 anyway
+    assert outline(tiers["middle"]).logits == 8 * 5**2
     assert need["middle"] > RUNTIME + 4 * 2 * 2000 * 40 / 1e6
     assert pick(paths, max_memory=need["large"]) == tiers["large"]
     assert pick(paths, max_memory=need["large"] - 0.01) == tiers["middle"]
@@ -150,6 +152,28 @@ def test_loading_coarse_weights_takes_what_is_reckoned(precision, tmp_path):
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     assert 0.8 * need < peak < need + 0.2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings"),
+    [
+        ((20, 3, 1500), Settings(max_steps=4)),
+        ((20, 1000, 200), Settings(max_steps=8)),
+        ((20, 3, 700), Settings(mechanism="answers")),
+        ((20, 3, 250), Settings(mechanism="answers", max_steps=64)),
+    ],
+)
+def test_many_classes_take_what_is_reckoned(sizes, settings):
+    """However many classes there are, one record's search stays within the estimate."""
+    bundle = Bundle("attribute", network(*sizes), settings=settings)
+    found = Outline("attribute", sizes, "float32", logits_kept(settings, sizes[-1]))
+    record = np.zeros((1, 20))
+    record[0, ::4] = 1.0
+    tracemalloc.start()
+    bundle.protect(record, budget=1.5, key=bytes(32))
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    assert peak < memory_needed(found) - RUNTIME < 6 * peak
 
 
 def test_what_makes_no_sense_is_refused(tiers, detector, tmp_path):

@@ -1,15 +1,20 @@
 """`privet protect apply`, `check` and `serve`: the person's side, without torch or network."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from privet.cli.console import Json, answer, progress
 from privet.errors import OptionError
+
+if TYPE_CHECKING:
+    from privet.device import Bundle
 
 Flag = Parameter(negative="")
 
@@ -46,9 +51,9 @@ def apply(
 
     The same record always gets the same answer under the same key, bundle, budget and options, up
     to float32 rounding, so asking again reveals nothing new. Releases of one record at several
-    budgets reveal more together: publish one. Columns are matched to the bundle's features by name
-    where the file has a header. The output has the input's format. Memory does not grow with the
-    number of records, but for arrays in Fortran order.
+    budgets, or by several bundles, reveal more together: publish one. Columns are matched to the
+    bundle's features by name where the file has a header. The output has the input's format. Memory
+    does not grow with the number of records, but for arrays in Fortran order.
 
         privet protect apply ratings.csv --bundle cities.safetensors --budget 2 --out noisy.csv
         privet protect apply ratings.csv --bundle bundles --budget 2 --dry-run --changes see.txt
@@ -92,7 +97,9 @@ def apply(
         The most memory to take for one record, in MB, Python itself included; a long file takes
         more, whatever its length.
     max_ms
-        The most time to take for a record, in milliseconds.
+        The most time to take for a record, in milliseconds. It is measured once: what is chosen is
+        written down beside the key, in KEY.bundles, since releases of one record by two bundles
+        reveal more together.
     trusted
         The public key of whoever you trust to make bundles: a bundle that it did not sign is
         refused. See `privet protect sign`.
@@ -109,12 +116,19 @@ def apply(
     if json and str(out) == "-":
         raise OptionError("standard output cannot hold both records and --json; name a file")
     key_path = key or default_key()
-    chosen = _chosen(bundle, trusted=trusted, max_memory=max_memory, max_ms=max_ms)
+    note = key_path.with_name(f"{key_path.name}.bundles")
+    choose = partial(_pick, note, max_memory=max_memory, max_ms=max_ms, remember=not dry_run)
+    if not bundle.is_dir() and (max_memory, max_ms) != (None, None):
+        raise OptionError(
+            f"--max-memory and --max-ms choose from a folder of bundles; {bundle} is none"
+        )
+    chosen = _chosen(bundle, trusted, choose) if bundle.is_dir() else bundle
     with _trustworthy(chosen, trusted) as path:
         opened = load_bundle(path)
     untouched = [name.strip() for name in keep.split(",") if name.strip()]
     mask = features_named(untouched, opened.features, opened.feature_names) if untouched else None
     rules = None if policy is None and mask is None else Rules(policy=policy, keep=mask)
+    rehearsed = dry_run and not key_path.exists()
     with progress():
         summary = protect_file(
             file,
@@ -124,22 +138,49 @@ def apply(
             out=out,
             changes=changes,
             rules=rules,
-            untouchable=(chosen, key_path, *_evidence(chosen, trusted)),
+            untouchable=(key_path, note, *_evidence(bundle, trusted)),
             extra=extra,
             format=format,
         )
-    summary = {**summary, "bundle": str(chosen)}
+    _warn(opened, chosen, rehearsed=rehearsed)
     if str(out) == "-":
         return
-    done = f"wrote {out}" if out else "wrote nothing: a dry run"
-    answer(summary, *_in_words(summary), done, as_json=json)
+    summary = {**summary, "bundle": str(chosen)}
+    answer(summary, *_in_words(summary, opened.kind), *_written(out, changes), as_json=json)
 
 
-def _in_words(summary: Mapping[str, object]) -> list[str]:
+def _warn(bundle: "Bundle", path: Path, *, rehearsed: bool) -> None:
+    """Say on stderr what is not as it looks."""
+    from privet.report import printable
+    from privet.report.definitions import passed
+
+    notes = []
+    if passed(bundle.card.get("definitions")) is False:
+        notes.append(f"{path} missed Definitions 1-3; see privet protect check {quote(str(path))}")
+    if rehearsed:
+        notes.append("there is no key yet: the run that makes one will choose other changes")
+    for note in notes:
+        print(f"privet: {printable(note)}", file=sys.stderr)
+
+
+def _written(out: Path | None, changes: Path | None) -> list[str]:
+    seen = [f"wrote {changes}, for your eyes only"] if changes else []
+    nothing = "wrote nothing else: a dry run" if changes else "wrote nothing: a dry run"
+    return [*seen, f"wrote {out}" if out else nothing]
+
+
+def _in_words(summary: Mapping[str, Any], kind: str) -> list[str]:
+    """Tell people what `protect_file` returns."""
+    cost, short = "changed entries", "the search fell short of the class aimed at"
+    if kind == "membership":
+        cost, short = "L1 distance", "no noise was found that changes the defense model's mind"
     return [
-        f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}"
-        for name, value in summary.items()
-        if name != "dry_run"
+        f"records: {summary['records']:,}, of which changed: {summary['changed']:,}",
+        f"{cost} a record: {summary['mean_cost']:.4g} on average, "
+        f"{summary['mean_expected_cost']:.4g} expected, within a budget of {summary['budget']:g}",
+        f"records where {short}: {summary['unreached']:,}",
+        f"seconds: {summary['seconds']:.4g}",
+        f"bundle: {summary['bundle']}",
     ]
 
 
@@ -235,35 +276,45 @@ def _trustworthy(bundle: Path, trusted: Path | None) -> Iterator[Path]:
 
 
 def _evidence(bundle: Path, trusted: Path | None) -> tuple[Path, ...]:
-    """Return the files that a bundle was verified with."""
-    if trusted is None:
-        return ()
+    """Return the bundles to choose from, and the files that they are verified with."""
     from privet.signatures import signature_of
 
-    return trusted, signature_of(bundle)
+    found = _bundles(bundle) if bundle.is_dir() else [bundle]
+    signatures = map(signature_of, found)
+    return (*found, *signatures) if trusted is None else (*found, *signatures, trusted)
 
 
-def _chosen(
-    bundle: Path, *, trusted: Path | None, max_memory: float | None, max_ms: float | None
+def _pick(
+    note: Path,
+    paths: Sequence[Path],
+    *,
+    max_memory: float | None,
+    max_ms: float | None,
+    remember: bool,
 ) -> Path:
-    """Return the bundle to use: the one named, or the strongest of a folder that fits."""
-    if not bundle.is_dir():
-        if (max_memory, max_ms) != (None, None):
-            raise OptionError(
-                f"--max-memory and --max-ms choose from a folder of bundles; {bundle} is none"
-            )
-        return bundle
-    from privet.device import pick
+    from privet.device.pick import pick, pick_once
 
-    found = sorted(bundle.glob("*.safetensors"))
+    if max_ms is None:
+        return pick(paths, max_memory=max_memory)
+    return pick_once(paths, note, max_memory=max_memory, max_ms=max_ms, remember=remember)
+
+
+def _chosen(folder: Path, trusted: Path | None, choose: Callable[[Sequence[Path]], Path]) -> Path:
+    """Return the strongest bundle of a folder that fits, of those that the trusted key signed."""
+    found = _bundles(folder)
     if not found:
-        raise OptionError(f"there is no .safetensors bundle in {bundle}")
+        raise OptionError(f"there is no .safetensors bundle in {folder}")
     with ExitStack() as stack:
         places = {stack.enter_context(_trustworthy(path, trusted)): path for path in found}
         try:
-            return places[pick(list(places), max_memory=max_memory, max_ms=max_ms)]
+            return places[choose(list(places))]
         except OptionError as error:
             raise OptionError(_by_name(str(error), places)) from None
+
+
+def _bundles(folder: Path) -> list[Path]:
+    """Return the bundles in a folder, without what a killed build left hidden there."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
 
 
 def _by_name(message: str, places: Mapping[Path, Path]) -> str:

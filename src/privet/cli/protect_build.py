@@ -1,7 +1,7 @@
 """`privet protect build` and `attack`: make bundles, and see what they are worth."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, Literal
@@ -39,7 +39,7 @@ def build(
     person's ratings in [0, 1]. Membership protection keeps a classifier's confidences from
     giving its training data away. Every tier is attacked and held against the paper's
     Definitions 1-3. A build that was interrupted resumes when the same command is repeated.
-    Exit status 1 when no tier is fit for release.
+    Exit status 1 when no bundle was written; the last lines say which tiers meet the Definitions.
 
     Parameters
     ----------
@@ -57,8 +57,9 @@ def build(
         Hidden units of the attack model that judges attribute protection; 4000 unless given.
     recipe
         How attribute tiers are retrained: transfer (the default: stops early, so that what
-        deceives the tier deceives other models), plain, smoothed (labels), sgd, or paper (100
-        epochs whatever happens).
+        deceives the tier deceives other models); smoothed, decayed or averaged (transfer with
+        smoothed labels, or decayed or averaged weights); plain; sgd; or paper (100 epochs whatever
+        happens).
     importance
         What tells the units of attribute tiers to keep: l1 (the default), taylor, or random.
     precisions
@@ -119,6 +120,7 @@ def build(
         protect_table(result),
         definitions_table(result),
         *(f"wrote {each['file']}" for each in exported),
+        _meeting(result["tiers"]),
         f"Next: privet report {quote(str(out))}",
         as_json=json,
     )
@@ -166,10 +168,11 @@ def attack(
     Parameters
     ----------
     records
-        `app:score` text, a user a line; with --known also a CSV, TSV or NPZ file without labels.
-        Left out, the test users of the data set are asked, or a fifth of its users.
+        `app:score` text, a user a line, or a CSV, TSV or NPZ file without labels. Left out with
+        --known, the test users of the data set are asked, or a fifth of its users.
     labels
-        The users' true attributes, one a line: a number, or with --known FILE the class's name.
+        The users' true attributes, one a line: the class's name where classes have names, as those
+        of a CSV file do, else its number.
     build
         A folder made by `privet protect build` for attribute protection.
     known
@@ -225,6 +228,17 @@ def attack(
         f"(95% interval {found['low']:.1%} to {found['high']:.1%})"
     )
     answer(found, line, as_json=json)
+
+
+def _meeting(tiers: Sequence[Mapping[str, Any]]) -> str:
+    """Say which of the tiers that have a bundle meet Definitions 1-3."""
+    from privet.report import wording
+    from privet.report.definitions import passed
+
+    met = [wording.tier(tier) for tier in tiers if tier["bundle"] and passed(tier["definitions"])]
+    if not met:
+        return "No bundle meets Definitions 1-3: the reports say what each missed."
+    return f"Bundles that meet Definitions 1-3: {', '.join(met)}"
 
 
 def _attackers_table(found: Mapping[str, Any]) -> RenderableType:

@@ -135,15 +135,16 @@ def _in_words(entry: Mapping[str, Any]) -> str:
             f"with {after}.\n  Noise of {_spelled(entry['cost'])} was added (L1 distance); the "
             f"prediction stays {entry['target']!r}.\n"
         )
-    now = "still" if entry["guess_after"] == entry["guess"] else f"now {entry['guess_after']!r},"
+    now = f"still {entry['guess']!r}, with {after}"
+    if entry["guess_after"] != entry["guess"]:
+        now = f"now {entry['guess_after']!r}, with {after} for {entry['guess']!r}"
     moved = "; ".join(
         f"{change['feature']!r} {_spelled(change['before'])} -> {_spelled(change['after'])}"
         for change in entry["changes"]
     )
     count = f"{entry['cost']} change" + "s" * (entry["cost"] > 1)
     return (
-        f"Record {number}: the guess was {entry['guess']!r} with {before}; it is {now} "
-        f"with {after} for {entry['guess']!r}.\n"
+        f"Record {number}: the guess was {entry['guess']!r} with {before}; it is {now}.\n"
         f"  {count} towards {entry['target']!r}: {moved}\n"
     )
 

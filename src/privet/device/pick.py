@@ -1,5 +1,7 @@
 """Which of several tiers a device should run: the best one within its memory and patience."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -7,14 +9,13 @@ from time import perf_counter
 
 import numpy as np
 
-from privet.device.attribute import MEMORY
 from privet.device.bundle import Outline, load_bundle, outline
 from privet.device.case import dense
 from privet.device.protect import Bundle
 from privet.device.quantize import PRECISIONS
-from privet.device.releases import STOPS
 from privet.device.self_test import KEY, made_up
-from privet.errors import OptionError
+from privet.errors import DataError, OptionError
+from privet.files import read_json, write_json
 
 MB = 1e6
 RUNTIME = 50.0  # MB: Python, NumPy, the command line, names, and room, since builds differ
@@ -35,7 +36,8 @@ def pick(
         record; see `memory_needed`. Many records at once take more, for speed's sake.
     max_ms
         Most milliseconds that one record may take on this machine, not counting start and
-        loading; tried here with each bundle's self-test records, the best bundle first.
+        loading; tried here with each bundle's self-test records, the best bundle first. Measured
+        speeds vary, and the choice with them: `pick_once` keeps to it.
 
     Raises
     ------
@@ -72,15 +74,63 @@ def pick(
     )
 
 
+def pick_once(
+    paths: Sequence[Path],
+    note: Path,
+    *,
+    max_memory: float | None,
+    max_ms: float,
+    remember: bool = True,
+) -> Path:
+    """Return what `pick` says within these limits, and say the same of the same bundles ever after.
+
+    A choice by the clock may fall otherwise in another run, and two bundles' releases of one record
+    reveal more together than one does.
+
+    Parameters
+    ----------
+    paths, max_memory, max_ms
+        See `pick`.
+    note
+        A JSON file of earlier choices, which belongs to the secret key.
+    remember
+        Whether to write the choice down.
+
+    Raises
+    ------
+    BundleError, OptionError
+        As `pick` does.
+    DataError
+        When the note is damaged.
+    """
+    digests = {path: _digest(path) for path in paths}
+    question = json.dumps([sorted(digests.values()), max_memory, max_ms])
+    choices = read_json(note) if note.exists() else {}
+    if not isinstance(choices, dict):
+        raise DataError(f"{note} is no note of bundles chosen; delete it, and choose anew")
+    for path, digest in digests.items():
+        if digest == choices.get(question):
+            return path
+    chosen = pick(paths, max_memory=max_memory, max_ms=max_ms)
+    if remember:
+        write_json(note, {**choices, question: digests[chosen]})
+    return chosen
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def memory_needed(found: Outline) -> float:
     """Return the MB within which a process protects one record at a time with a bundle.
 
     That is Python, NumPy and the command line, and 4 bytes a parameter whatever the precision,
     since the device computes in float32. While it loads, coarser weights are there as stored, too.
     While it searches, so are copies of what is multiplied in another order: the first layer of an
-    attribute bundle, without what never changes, and what the search of one record holds; all
-    layers of a membership bundle, twice. Not counted are the packages that read Parquet files and
-    check signatures.
+    attribute bundle, without what never changes, and what the search of one record holds, as long
+    as few of its entries are above 0; all layers of a membership bundle, twice. Not counted are the
+    packages that read Parquet files and check signatures.
     """
     inputs, *hidden, outputs = found.layers
     parameters = sum((a + 1) * b for a, b in pairwise(found.layers))
@@ -88,8 +138,8 @@ def memory_needed(found: Outline) -> float:
     if found.kind == "membership":
         searching = 8 * parameters
     else:
-        record = 4 * outputs * (inputs + 4 * sum(hidden) + 12 * STOPS * outputs)
-        searching = 4 * inputs * hidden[0] + min(record, MEMORY)
+        record = 4 * outputs * (inputs + 6 * sum(hidden)) + 48 * found.logits
+        searching = 4 * inputs * hidden[0] + record
     return RUNTIME + (4 * parameters + max(loading, searching)) / MB
 
 

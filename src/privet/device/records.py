@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -207,18 +206,8 @@ def _result(out: Path | str, source: Path | str) -> Iterator[IO[bytes]]:
         with whole_output() as file:
             yield file
         return
-    of_source, before = _permissions(Path(source)), _permissions(Path(out))
-    most = 0o777 if of_source is None else of_source | 0o600
-    mode = None if before is None else before & most
-    with replacing(Path(out), mode=mode) as target, target.open("wb") as file:
-        if mode is None:
-            target.chmod(stat.S_IMODE(target.stat().st_mode) & most)
+    with replacing(Path(out), source=Path(source)) as target, target.open("wb") as file:
         yield file
-
-
-def _permissions(path: Path) -> int | None:
-    """Return who may do what with a file, None where there is none."""
-    return stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
 
 
 @contextmanager
@@ -288,4 +277,4 @@ def _check(source: Path | str, block: Array, *, first: int, bundle: Bundle, logi
             row = int((~np.isfinite(block)).any(axis=1).argmax())
             raise DataError(f"record {first + row} holds NaN or infinite logits")
     except DataError as error:
-        raise DataError(f"{called(source)}: {error}") from None
+        raise DataError(f"{called(source)}: {error} (counting from 0)") from None

@@ -201,7 +201,10 @@ def audit_attribute_data(
     if table.images:
         raise DataError(f"{table.name} holds images; the attribute audit takes tables of ratings")
     if records is not None and labels is not None:
-        asked = read_records(records, table), read_truth(labels, table)
+        asked = (
+            read_records(records, features=table.row_shape[0], names=table.feature_names),
+            read_truth(labels, classes=table.classes, names=table.class_names),
+        )
     elif table.test is not None:
         asked = table.test.inputs, table.test.labels
     else:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from privet.attacks.attribute import Guess, Protect, Records, guesses
-from privet.data.tables import read_labels, read_scores
 from privet.device import Bundle, Network, Settings
 from privet.device.attribute import Candidates
 from privet.device.mechanism import choose
 from privet.device.releases import Releases, plan_releases
 from privet.errors import DataError
+from privet.jobs.attribute_files import names_in, read_records, read_truth
 from privet.jobs.attribute_hits import entries
 from privet.jobs.attribute_hits import hits as hits
 from privet.jobs.stages import read_run
@@ -142,7 +142,8 @@ def attack_file(records: Path, labels: Path, *, build: Path) -> dict[str, Any]:
     Parameters
     ----------
     records, labels
-        ``app:score`` text, a user a line, and the users' true attributes, a number a line.
+        The users, and their true attributes, one a line, by the names that the build's bundles
+        hold; see `privet.jobs.attribute_audit.audit_attribute_data`.
     build
         The folder of a finished ``privet protect build`` of attribute protection.
 
@@ -162,8 +163,10 @@ def attack_file(records: Path, labels: Path, *, build: Path) -> dict[str, Any]:
     architecture = FullyConnected(**finished[0]["architecture"])
     attacker = architecture.build()
     load_weights(attacker, finished[1])
-    ratings = read_scores(records, features=architecture.inputs)
-    truth = read_labels(labels, classes=architecture.outputs)
+    features, classes = architecture.inputs, architecture.outputs
+    feature_names, class_names = names_in(build, features=features, classes=classes)
+    ratings = read_records(records, features=features, names=feature_names)
+    truth = read_truth(labels, classes=classes, names=class_names)
     if len(truth) != ratings.shape[0]:
         raise DataError(f"{records} has {ratings.shape[0]} users and {labels} {len(truth)} labels")
     right = int((guesses(attacker, ratings) == truth).sum())

@@ -3,6 +3,7 @@
 Importing this module imports no torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,35 +16,45 @@ from privet.device.formats import format_of, opened
 from privet.device.protect import check_budget
 from privet.errors import DataError, OptionError
 
+Names = tuple[Sequence[str] | None, Sequence[str] | None]
 
-def read_records(path: Path, table: Table) -> Records:
-    """Read users' records, with the features of ``table``; no labels are in the file."""
-    features = table.row_shape[0]
+
+def read_records(path: Path, *, features: int, names: Sequence[str] | None) -> Records:
+    """Read users' records; no labels are in the file, and columns go by ``names``, if there are."""
     if format_of(path) == "pairs":
         return read_scores(path, features=features)
-    with opened(path, features, ratings=True, names=table.feature_names) as file:
+    with opened(path, features, ratings=True, names=names) as file:
         blocks = list(file.blocks)
     if not blocks:
         raise DataError(f"{path} holds no records")
-    return np.concatenate(blocks)
+    return np.concatenate(blocks).astype(np.float32)
 
 
-def read_truth(path: Path, table: Table) -> Rows:
-    """Read one attribute a line: a class name where the table has names, else a number."""
-    if table.class_names is None:
-        return read_labels(path, classes=table.classes)
+def read_truth(path: Path, *, classes: int, names: Sequence[str] | None) -> Rows:
+    """Read one attribute a line: a class name where classes have names, else a number."""
+    if names is None:
+        return read_labels(path, classes=classes)
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
         ) from None
-    numbers = {name: number for number, name in enumerate(table.class_names)}
+    numbers = {name: number for number, name in enumerate(names)}
     for line, name in enumerate(lines, start=1):
         if name.strip() not in numbers:
-            shown = ", ".join(table.class_names[:5]) + (", ..." if len(numbers) > 5 else "")
+            shown = ", ".join(names[:5]) + (", ..." if len(numbers) > 5 else "")
             raise DataError(f"{path}, line {line}: {name[:40]!r} is no class; they are {shown}")
     return np.array([numbers[name.strip()] for name in lines], dtype=np.int64)
+
+
+def names_in(build: Path, *, features: int, classes: int) -> Names:
+    """Return what the bundles of a build call its features and classes; None where they do not."""
+    for path in sorted(build.glob("[!.]*.safetensors")):
+        bundle = load_bundle(path)
+        if (bundle.features, bundle.network.sizes[-1]) == (features, classes):
+            return bundle.feature_names, bundle.class_names
+    return None, None
 
 
 def read_defense(bundle: Path | None, budget: float | None) -> tuple[Bundle, float] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from privet.errors import DataError, OptionError
-from privet.files import read_json, replacing, write_json
+from privet.files import UNFINISHED, read_json, replacing, write_json
 
 RECORD = "run.json"
 FORMAT = 2
@@ -144,7 +144,7 @@ def _begun(file: Path) -> bool:
     That is the record, half written when the run was killed, and the search that it began with.
     """
     searched = file.name == "tune" and (file / RECORD).exists()
-    return searched or file.name.startswith(f".{RECORD}.")
+    return searched or file.name.startswith(UNFINISHED)
 
 
 def read_run(path: Path, kind: str) -> RunFolder:
