@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from privet.device import Bundle, Network, Settings
+from privet.device import Bundle, Network, Settings, paths
 from privet.device.matrices import MEMORY
 from privet.device.mechanism import uniform
 from privet.device.membership_rounds import Detector
@@ -37,6 +37,17 @@ def test_a_wide_membership_network_searches_few_records_at_once(key):
     release, peak = peak_of(lambda: bundle.protect(rows, budget=0.5, key=key))
     assert peak < 1.5 * MEMORY
     assert release.records.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_many_classes_do_not_multiply_what_many_features_take(key, monkeypatch):
+    # The gradients of 400 classes at 20,000 features are 32 MB.
+    monkeypatch.setattr(paths, "MEMORY", 2 * MIB)
+    settings = Settings(max_steps=1, mechanism="answers")
+    bundle = Bundle("attribute", wide(20_000, 1, 400), settings=settings)
+    row = np.zeros((1, 20_000))
+    row[0, :3] = 1
+    _, peak = peak_of(lambda: bundle.protect(row, budget=1.0, key=key))
+    assert peak < 16 * MIB
 
 
 @pytest.mark.parametrize("kind", ["attribute", "membership"])

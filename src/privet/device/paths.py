@@ -213,9 +213,10 @@ def _walk(network: Network, block: Array, first: Float32, *, limits: Limits, ste
     before = network.forward(first)[-1]
     logits = np.repeat(before, classes, axis=0)[:, None].repeat(steps, axis=1)
     layers = network.forward(pairs.first)
+    most = max(1, MEMORY // (4 * network.sizes[0]))  # of many classes, even one record's are more
     for step in range(steps):
         delta = network.backward(layers, pairs.target, against=_runner_up(layers[-1], pairs))
-        change = by_gradient(network, pairs, delta, limits=limits, most=max(1, len(pairs)))
+        change = by_gradient(network, pairs, delta, limits=limits, most=most)
         moves = change.promise > 0
         pairs = pairs.keep(moves)
         if not len(pairs):

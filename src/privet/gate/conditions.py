@@ -117,7 +117,10 @@ def _take_apart(name: str) -> tuple[str | None, str, float | None]:
             f"{', '.join(KEPT)})"
         )
     if (at is not None) != (figure in AT_FPR):
-        raise OptionError(f"{name!r} is wrong: {', '.join(AT_FPR)}, and only they, take @FPR")
+        right = figure if at is not None else f"{figure}@0.01"
+        raise OptionError(
+            f"{name!r} is wrong: {', '.join(AT_FPR)}, and only they, take @FPR; write {right}"
+        )
     if at is None:
         return attack, figure, None
     fpr = fraction(at)

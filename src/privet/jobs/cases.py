@@ -156,7 +156,10 @@ class _Trained:
         try:
             state = load_file(Path(self.weights).expanduser())
         except Exception as error:
-            raise DataError(f"{self.weights} holds no safetensors weights: {error}") from None
+            raise DataError(
+                f"{self.weights} holds no safetensors weights ({error}); write them with "
+                f"safetensors.torch.save_file(model.state_dict(), FILE)"
+            ) from None
         load_weights(network, state)
         return network
 
