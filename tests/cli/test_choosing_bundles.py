@@ -50,6 +50,13 @@ def test_no_release_hangs_on_how_fast_a_run_was(place, monkeypatch):
     assert summary(f"{command} --dry-run", *files)["bundle"] == "fold/x3.safetensors"
 
 
+def test_bad_records_settle_nothing(place, capsys):
+    (place / "bad.csv").write_text("not,a,header\n")
+    before = snapshot(place)
+    refusal(f"{APPLY} --key key --max-ms 60000 --out new.csv", "bad.csv", "fold", capsys=capsys)
+    assert snapshot(place) == before
+
+
 @pytest.mark.parametrize("damage", ["", "[]", "{"])
 def test_a_damaged_note_of_choices_is_named(place, capsys, damage):
     (place / "key.bundles").write_text(damage)

@@ -3,6 +3,7 @@
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 from privet.models import LSTM, VGG16, Architecture, DenseNet121, FullyConnected, ResNet18, ViT
 
@@ -17,6 +18,16 @@ SMALL: dict[str, Architecture] = {
     **IMAGES,
     "lstm": LSTM(4, 5, 8),
 }
+
+REPARAMETRIZED = {
+    "weight_norm": nn.utils.weight_norm,
+    "spectral_norm": nn.utils.spectral_norm,
+    "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "parametrized weight_norm": parametrizations.weight_norm,
+    "parametrized spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+}
+"""From a layer to one whose weight is computed from other parameters."""
 
 
 def inputs_for(name: str, *, count: int = 3) -> Tensor:

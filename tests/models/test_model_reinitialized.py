@@ -5,20 +5,10 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
 
-from models.model_cases import SMALL
+from models.model_cases import REPARAMETRIZED, SMALL
 from privet.errors import OptionError
 from privet.models import reinitialized
-
-REPARAMETRIZED = {
-    "weight_norm": nn.utils.weight_norm,
-    "spectral_norm": nn.utils.spectral_norm,
-    "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
-    "parametrized weight_norm": parametrizations.weight_norm,
-    "parametrized spectral_norm": parametrizations.spectral_norm,
-    "orthogonal": parametrizations.orthogonal,
-}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

@@ -3,8 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils import parametrize
 
+from models.model_cases import REPARAMETRIZED
 from privet.errors import OptionError
 from privet.models import LSTM, VGG16, DenseNet121, FullyConnected, ResNet18, ViT
 from privet.pruning.base import output_layer, prunable
@@ -170,15 +171,6 @@ def test_half_of_every_architecture_can_be_pruned(architecture, example, scope):
     last = list(model.parameters())[-2]
     assert last.shape[0] == 5
     assert last.count_nonzero() == last.numel()
-
-
-REPARAMETRIZED = {
-    "weight_norm": nn.utils.weight_norm,
-    "spectral_norm": nn.utils.spectral_norm,
-    "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
-    "parametrized weight_norm": parametrizations.weight_norm,
-    "parametrized spectral_norm": parametrizations.spectral_norm,
-}
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from privet.device import Bundle
 
 Flag = Parameter(negative="")
+Choice = tuple[Path, Callable[[], None]]
+"""A bundle, and what writes down that it was chosen."""
 
 
 def _no_option(_: object, path: Path | None) -> None:
@@ -117,24 +119,32 @@ def apply(
         raise OptionError("standard output cannot hold both records and --json; name a file")
     key_path = key or default_key()
     note = key_path.with_name(f"{key_path.name}.bundles")
-    choose = partial(_pick, note, max_memory=max_memory, max_ms=max_ms, remember=not dry_run)
+    choose = partial(_pick, note, max_memory=max_memory, max_ms=max_ms)
     if not bundle.is_dir() and (max_memory, max_ms) != (None, None):
         raise OptionError(
             f"--max-memory and --max-ms choose from a folder of bundles; {bundle} is none"
         )
-    chosen = _chosen(bundle, trusted, choose) if bundle.is_dir() else bundle
+    chosen, settle = _chosen(bundle, trusted, choose) if bundle.is_dir() else (bundle, _settled)
     with _trustworthy(chosen, trusted) as path:
         opened = load_bundle(path)
     untouched = [name.strip() for name in keep.split(",") if name.strip()]
     mask = features_named(untouched, opened.features, opened.feature_names) if untouched else None
     rules = None if policy is None and mask is None else Rules(policy=policy, keep=mask)
     rehearsed = dry_run and not key_path.exists()
+
+    def key_of_run() -> bytes:
+        # Asked for once records have proved sound: bad input leaves neither key nor note.
+        if dry_run:
+            return rehearsal_key(key_path)
+        settle()
+        return load_or_create_key(key_path)
+
     with progress():
         summary = protect_file(
             file,
             opened,
             budget=budget,
-            key=partial(rehearsal_key if dry_run else load_or_create_key, key_path),
+            key=key_of_run,
             out=out,
             changes=changes,
             rules=rules,
@@ -285,21 +295,22 @@ def _evidence(bundle: Path, trusted: Path | None) -> tuple[Path, ...]:
 
 
 def _pick(
-    note: Path,
-    paths: Sequence[Path],
-    *,
-    max_memory: float | None,
-    max_ms: float | None,
-    remember: bool,
-) -> Path:
+    note: Path, paths: Sequence[Path], *, max_memory: float | None, max_ms: float | None
+) -> Choice:
     from privet.device.pick import pick, pick_once
 
     if max_ms is None:
-        return pick(paths, max_memory=max_memory)
-    return pick_once(paths, note, max_memory=max_memory, max_ms=max_ms, remember=remember)
+        return pick(paths, max_memory=max_memory), _settled
+    return pick_once(paths, note, max_memory=max_memory, max_ms=max_ms)
 
 
-def _chosen(folder: Path, trusted: Path | None, choose: Callable[[Sequence[Path]], Path]) -> Path:
+def _settled() -> None:
+    """Write nothing down: the choice cannot fall otherwise."""
+
+
+def _chosen(
+    folder: Path, trusted: Path | None, choose: Callable[[Sequence[Path]], Choice]
+) -> Choice:
     """Return the strongest bundle of a folder that fits, of those that the trusted key signed."""
     found = _bundles(folder)
     if not found:
@@ -307,7 +318,8 @@ def _chosen(folder: Path, trusted: Path | None, choose: Callable[[Sequence[Path]
     with ExitStack() as stack:
         places = {stack.enter_context(_trustworthy(path, trusted)): path for path in found}
         try:
-            return places[choose(list(places))]
+            place, settle = choose(list(places))
+            return places[place], settle
         except OptionError as error:
             raise OptionError(_by_name(str(error), places)) from None
 

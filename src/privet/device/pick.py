@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -75,14 +75,9 @@ def pick(
 
 
 def pick_once(
-    paths: Sequence[Path],
-    note: Path,
-    *,
-    max_memory: float | None,
-    max_ms: float,
-    remember: bool = True,
-) -> Path:
-    """Return what `pick` says within these limits, and say the same of the same bundles ever after.
+    paths: Sequence[Path], note: Path, *, max_memory: float | None, max_ms: float
+) -> tuple[Path, Callable[[], None]]:
+    """Return what `pick` says within these limits, or said of the same bundles when it counted.
 
     A choice by the clock may fall otherwise in another run, and two bundles' releases of one record
     reveal more together than one does.
@@ -93,8 +88,10 @@ def pick_once(
         See `pick`.
     note
         A JSON file of earlier choices, which belongs to the secret key.
-    remember
-        Whether to write the choice down.
+
+    Returns
+    -------
+    The bundle, and what writes the choice down: to be called before anything is released.
 
     Raises
     ------
@@ -108,13 +105,14 @@ def pick_once(
     choices = read_json(note) if note.exists() else {}
     if not isinstance(choices, dict):
         raise DataError(f"{note} is no note of bundles chosen; delete it, and choose anew")
-    for path, digest in digests.items():
-        if digest == choices.get(question):
-            return path
-    chosen = pick(paths, max_memory=max_memory, max_ms=max_ms)
-    if remember:
-        write_json(note, {**choices, question: digests[chosen]})
-    return chosen
+    known = [path for path, digest in digests.items() if digest == choices.get(question)]
+    chosen = known[0] if known else pick(paths, max_memory=max_memory, max_ms=max_ms)
+
+    def settle() -> None:
+        if not known:
+            write_json(note, {**choices, question: digests[chosen]})
+
+    return chosen, settle
 
 
 def _digest(path: Path) -> str:

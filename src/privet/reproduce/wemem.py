@@ -71,7 +71,8 @@ SCALES: Mapping[str, Scale] = {
         width=8,
         changes={"dense_epochs": 20, "rounds": 3, "epochs": 8, "score_epochs": 15},
         # Networks teach here. They need no flattening, and their student few epochs: with more it
-        # learns their answers by heart, and how sure it is then gives members away.
+        # learns their answers by heart, and how sure it is then gives members away: see
+        # benchmarks/picture_recipes.py.
         options={"distill": {"folds": 5, "power": 1.0}},
         own={
             "distill": {
